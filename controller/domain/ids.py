@@ -1,0 +1,82 @@
+"""Names of things. A stream's name says what it is about; a key says which single effect is meant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NewType
+
+DeliveryId = NewType("DeliveryId", str)
+StreamId = NewType("StreamId", str)
+SessionId = NewType("SessionId", str)
+EffectKey = NewType("EffectKey", str)
+Digest = NewType("Digest", str)  # "sha256:<64 hex>"
+Commit = NewType("Commit", str)  # 40 hex
+Repository = NewType("Repository", str)
+Branch = NewType("Branch", str)
+Service = NewType("Service", str)
+MicroUsd = NewType("MicroUsd", int)
+
+CONTROL = StreamId("control")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+def delivery_stream(delivery: DeliveryId) -> StreamId:
+    return StreamId(f"delivery/{delivery}")
+
+
+def people_stream(delivery: DeliveryId) -> StreamId:
+    """What people say about a delivery (hold, consent, promote): beside its own stream, so that they never race its steps."""
+    return StreamId(f"people/{delivery}")
+
+
+def session_stream(session: SessionId) -> StreamId:
+    return StreamId(f"session/{session}")
+
+
+def session_of(delivery: DeliveryId, iteration: int) -> SessionId:
+    return SessionId(f"{delivery}/{iteration}")
+
+
+def queue_stream(repository: Repository, branch: Branch) -> StreamId:
+    return StreamId(f"queue/{repository}@{branch}")
+
+
+def rollout_stream(service: Service, environment: str) -> StreamId:
+    return StreamId(f"rollout/{service}@{environment}")
+
+
+def effect_stream(key: EffectKey) -> StreamId:
+    return StreamId(f"effect/{key}")
+
+
+def kind_of(stream: StreamId) -> str:
+    return stream.partition("/")[0]
+
+
+def rest_of(stream: StreamId) -> str:
+    return stream.partition("/")[2]
+
+
+def delivery_from_event(repository: Repository, event_id: str) -> DeliveryId:
+    """One delivery per accepted request: a request that arrives twice names the same delivery."""
+    return DeliveryId(f"{repository}-{hashlib.sha256(event_id.encode()).hexdigest()[:6]}")
+
+
+def author_branch(delivery: DeliveryId, iteration: int) -> Branch:
+    return Branch(f"agent/{delivery}/{iteration}")
+
+
+def digest_bytes(content: bytes) -> Digest:
+    return Digest("sha256:" + hashlib.sha256(content).hexdigest())
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """The one spelling of a JSON object (RFC 8785 for ASCII keys and no floats): what is hashed is what is stored."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of(value: Mapping[str, Any]) -> Digest:
+    return digest_bytes(canonical(value))

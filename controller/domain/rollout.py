@@ -1,0 +1,211 @@
+"""The stream of one service in one environment, folded: the confirmed release, the one under way, and what may not go out again.
+
+A release carries the set of deliveries merged since the last confirmed one. Roll-back always goes to the confirmed release; a commit is deployable only if,
+for every open regression, it does not contain the bad commit or also contains what cures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from controller.domain import events as e
+from controller.domain.entry import Entry
+from controller.domain.ids import Commit, DeliveryId, Digest, StreamId
+from controller.domain.verdict import Verdict
+
+REMEMBERED = 200  # ended releases kept in the fold; a delivery reads its own within one wake
+
+
+class RolloutPhase(StrEnum):
+    IDLE = "IDLE"
+    OPENED = "OPENED"
+    BUILT = "BUILT"
+    READY = "READY"  # canary healthy, no user sees it yet, or a step has just passed
+    CANARY = "CANARY"  # users see it at a weight
+    PAUSED = "PAUSED"  # a stop or freeze: traffic is on the confirmed release
+    LIVE = "LIVE"  # promoted; the former release stands by
+    REGRESSED = "REGRESSED"
+    STUCK = "STUCK"
+
+
+R = RolloutPhase
+ROLLOUT_NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
+    R.IDLE: frozenset({R.OPENED}),
+    R.OPENED: frozenset({R.BUILT, R.IDLE, R.REGRESSED}),
+    R.BUILT: frozenset({R.READY, R.REGRESSED, R.PAUSED}),
+    R.READY: frozenset({R.CANARY, R.LIVE, R.PAUSED, R.REGRESSED}),
+    R.CANARY: frozenset({R.READY, R.REGRESSED, R.PAUSED}),
+    R.PAUSED: frozenset({R.BUILT}),
+    R.LIVE: frozenset({R.IDLE, R.REGRESSED}),
+    R.REGRESSED: frozenset({R.IDLE, R.STUCK}),
+    R.STUCK: frozenset({R.REGRESSED}),
+}
+
+
+class ReleaseEnd(StrEnum):
+    CONFIRMED = "confirmed"
+    NOTHING = "nothing"  # the artefact is the one that already serves
+    ROLLED_BACK = "rolled_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    number: int
+    commit: Commit
+    deliveries: tuple[DeliveryId, ...]
+    against: int | None  # None: the very first
+    opened_at: datetime
+    artefact: Digest | None = None  # None: not built yet
+    end: ReleaseEnd | None = None  # None: under way
+    live: bool = False
+    regression: e.RegressionFound | None = None
+    regression_entry: int | None = None  # log index
+    detected_at: datetime | None = None
+    restored: e.TrafficRestored | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """A bad commit that must not go out again without its cure."""
+
+    bad_commit: Commit
+    deliveries: tuple[DeliveryId, ...]
+    release: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    stream: StreamId
+    version: int = 0
+    phase: RolloutPhase = RolloutPhase.IDLE
+    confirmed: Release | None = None  # None: nothing has ever been deployed
+    current: Release | None = None  # None: idle
+    ended: tuple[Release, ...] = ()
+    open_regressions: tuple[Regression, ...] = ()
+    ready: e.CanaryReady | None = None
+    step: int = -1  # canary step under way or last passed
+    step_started_at: datetime | None = None
+    weight_percent: int = 0
+    weight_until: datetime | None = None
+    segments: tuple[e.Observed, ...] = ()  # of the current release, in order
+    last_verdict: Verdict | None = None
+    live_at: datetime | None = None
+    paused_from: str | None = None
+    waiting: e.Waited | None = None
+    attempts: int = 0  # of the current release to get its canary ready (pauses and lapses count)
+    failures: int = 0
+    stuck_reason: str | None = None
+
+    @property
+    def releases(self) -> int:
+        last = self.current or (self.ended[-1] if self.ended else None)
+        return last.number if last else 0
+
+    def release_of(self, delivery: DeliveryId, commit: Commit) -> Release | None:
+        """The newest release that carries this delivery. None: it has not been in one since it merged as `commit`."""
+        mine = [r for r in (*self.ended, *((self.current,) if self.current else ())) if delivery in r.deliveries]
+        return mine[-1] if mine and commit else None
+
+
+def fold(stream: StreamId, entries: list[Entry]) -> Rollout:
+    state = Rollout(stream)
+    for entry in entries:
+        state = evolve(state, entry)
+    return state
+
+
+def evolve(state: Rollout, entry: Entry) -> Rollout:
+    now = replace(state, version=entry.version)
+    if isinstance(entry.event, e.Waited):
+        return replace(now, waiting=entry.event)
+    if isinstance(entry.event, e.StepFailed):
+        return replace(now, failures=entry.event.attempt)
+    return _apply(replace(now, waiting=None, failures=0), entry)
+
+
+def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912 - one flat table of facts
+    match entry.event:
+        case e.ReleaseOpened() as event:
+            release = Release(event.release, event.commit, event.deliveries, event.against, entry.time)
+            fresh = replace(s, phase=R.OPENED, current=release, ready=None, step=-1, weight_percent=0, segments=())
+            return replace(fresh, last_verdict=None, live_at=None, attempts=0, step_started_at=None, weight_until=None)
+        case e.ArtefactBuilt() as event:
+            return replace(_on_current(s, artefact=event.artefact), phase=R.BUILT)
+        case e.NothingToDeploy() as event:
+            return _end(_on_current(s, artefact=event.artefact, reason=event.reason), ReleaseEnd.NOTHING)
+        case e.CanaryReady() as event:
+            return replace(s, phase=R.READY, ready=event, step=-1, attempts=s.attempts + 1)
+        case e.StepStarted() as event:
+            started = replace(s, phase=R.CANARY, step=event.step, step_started_at=entry.time)
+            return replace(started, weight_percent=event.weight_percent, weight_until=event.until)
+        case e.Observed() as event:
+            return replace(s, segments=(*s.segments, event), last_verdict=event.verdict)
+        case e.WeightRenewed() as event:
+            return replace(s, weight_until=event.until)
+        case e.StepPassed():
+            return replace(s, phase=R.READY)
+        case e.WeightLapsed() | e.ReleasePaused():
+            return replace(s, phase=R.PAUSED, weight_percent=0, weight_until=None, step=-1)
+        case e.ReleaseResumed():
+            return replace(s, phase=R.BUILT)
+        case e.Promoted():
+            return replace(_on_current(s, live=True), phase=R.LIVE, weight_percent=100, live_at=entry.time)
+        case e.ReleaseConfirmed():
+            return _end(s, ReleaseEnd.CONFIRMED)
+        case e.RegressionFound() as event:
+            found = _on_current(s, regression=event, regression_entry=entry.index, detected_at=entry.time)
+            return replace(found, phase=R.REGRESSED)
+        case e.TrafficRestored() as event:
+            return _restored(s, event)
+        case e.RolloutStuck() as event:
+            return replace(s, phase=R.STUCK, stuck_reason=event.reason)
+        case e.Unstuck():
+            return replace(s, phase=R.REGRESSED, stuck_reason=None)
+        case e.RegressionClosed() as event:
+            still = tuple(r for r in s.open_regressions if r.bad_commit != event.bad_commit)
+            return replace(s, open_regressions=still)
+        case _:
+            return s
+
+
+def _on_current(s: Rollout, **changes: object) -> Rollout:
+    if s.current is None:
+        raise ValueError(f"{s.stream} has no release under way")
+    return replace(s, current=replace(s.current, **changes))  # type: ignore[arg-type]
+
+
+def _end(s: Rollout, end: ReleaseEnd) -> Rollout:
+    if s.current is None:
+        raise ValueError(f"{s.stream} has no release under way")
+    done = replace(s.current, end=end)
+    confirmed = done if end is not ReleaseEnd.ROLLED_BACK else s.confirmed
+    idle = replace(s, phase=R.IDLE, confirmed=confirmed, current=None, ended=(*s.ended, done)[-REMEMBERED:])
+    return replace(idle, weight_percent=0, weight_until=None, step=-1, ready=None)
+
+
+def _restored(s: Rollout, event: e.TrafficRestored) -> Rollout:
+    bad = tuple(Regression(commit, event.culprits, event.release) for commit in event.bad_commits)
+    known = replace(_on_current(s, restored=event), open_regressions=(*s.open_regressions, *bad))
+    return _end(known, ReleaseEnd.ROLLED_BACK)
+
+
+def deployable(
+    commit: Commit,
+    regressions: tuple[Regression, ...],
+    contains: Callable[[Commit, Commit], bool],
+    cures: Callable[[Regression], tuple[Commit, ...]],
+) -> str | None:
+    """Why a commit may not be deployed. None: it may.
+
+    `contains(a, b)` is "a is b or a descendant of b"; `cures(r)` are the merged reverts and fixes of a regression.
+    """
+    for regression in regressions:
+        if not contains(commit, regression.bad_commit):
+            continue
+        if not any(contains(commit, cure) for cure in cures(regression)):
+            return f"it contains {regression.bad_commit[:10]}, rolled back in release {regression.release}, without its revert or fix"
+    return None

@@ -1,0 +1,1 @@
+"""A small shop for coffee gear: products, priced carts, orders."""
