@@ -192,7 +192,7 @@ class LoadGenerator:
             self.stats.count(arrival.name, outcome, perf_counter() - due)
 
     async def _ask(self, request: bytes) -> int:
-        """A kept connection may be closed by the peer just as it is used: the next one is tried then, and at last a new one."""
+        """A kept connection may be closed by the peer just as it is used: then the next is tried, at last a new one."""
         while True:
             connection, is_new = await self._connection()
             try:

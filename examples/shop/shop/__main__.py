@@ -29,10 +29,15 @@ def main() -> int:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=ANSWER_IN_FLIGHT_S,
     )
-    # uvicorn raises the signal again once it has finished; by then it means "leave quietly".
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
+
+    def leave(*_: object) -> None:
+        """uvicorn handles signals itself while it serves, and raises them again after; then nothing is left to do."""
+        if not server.started:
+            sys.exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
     server.run()
     telemetry.close()
     return 0 if server.started else 1

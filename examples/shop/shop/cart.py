@@ -2,7 +2,7 @@
 
     {"currency": "EUR", "lines": [{"product": "scale", "quantity": 1}], "customer": {"id": "c-17", "tier": "gold"}}
 
-`currency` is EUR if left out. `customer` is left out for guests, `tier` for customers outside the loyalty programme.
+`currency` is EUR if left out. `customer` and its `tier` are optional.
 """
 
 from collections.abc import Mapping

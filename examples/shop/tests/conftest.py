@@ -18,5 +18,5 @@ def cart() -> dict[str, Any]:
     return {
         "currency": "EUR",
         "lines": [{"product": "espresso-cup", "quantity": 2}, {"product": "scale", "quantity": 1}],
-        "customer": {"id": "c-17", "tier": "bronze"},
+        "customer": {"id": "c-17", "tier": "standard"},
     }

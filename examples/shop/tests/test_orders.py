@@ -2,7 +2,7 @@ from shop.cart import parse_cart
 from shop.orders import Orders
 from shop.pricing import price_cart
 
-CART = parse_cart({"lines": [{"product": "scale", "quantity": 1}], "customer": {"id": "c-17", "tier": "bronze"}})
+CART = parse_cart({"lines": [{"product": "scale", "quantity": 1}], "customer": {"id": "c-17", "tier": "standard"}})
 
 
 def test_oldest_order_makes_room_for_a_new_one() -> None:

@@ -5,7 +5,7 @@ from shop.currency import convert
 from shop.pricing import FREE_SHIPPING_FROM_CENTS, price_cart, shipping_cents
 
 
-def cart_of(*lines: tuple[str, int], currency: str = "EUR", tier: str = "bronze") -> Cart:
+def cart_of(*lines: tuple[str, int], currency: str = "EUR", tier: str = "standard") -> Cart:
     return Cart(tuple(Line(PRODUCTS[product], quantity) for product, quantity in lines), currency, "c-17", tier)
 
 
