@@ -22,13 +22,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from controller.domain.verdict import JudgeConfig, RatioInterval
 
 MICRO = 1_000_000
-WIDEST_RATIO_MILLI = 10_000_000  # an upper limit beyond 10,000 times is reported as unbounded
+RATIOS_MILLI = tuple(
+    sorted({round(1000 * 1.01**step) for step in range(-694, 927)})
+)  # 0.001 to 10,000, where limits lie
 
 
 class TwoArms(NamedTuple):
@@ -60,12 +62,24 @@ def rare_event_increments(arms: TwoArms, null_ratio: float, ratios: Sequence[flo
     Each bad request is the canary's with odds share*ratio : (1 - share). Ratios above `null_ratio` test "ratio <=
     null_ratio", ratios below test "ratio >= null_ratio". A window in which either arm is idle says nothing: zeros.
     """
-    x, n, y, m = arms
-    if not (n and m and x + y):
-        return (0.0,) * len(ratios)
-    share = n / (n + m)
-    at_null = math.log1p(share * (null_ratio - 1))
-    return tuple(x * math.log(r / null_ratio) - (x + y) * (math.log1p(share * (r - 1)) - at_null) for r in ratios)
+    return _rare_event_sums(_telling([arms]), null_ratio, ratios)
+
+
+def _telling(windows: Sequence[TwoArms]) -> list[TwoArms]:
+    return [
+        arms for arms in windows if arms.canary_total and arms.baseline_total and arms.canary_bad + arms.baseline_bad
+    ]
+
+
+def _rare_event_sums(telling: Sequence[TwoArms], null_ratio: float, ratios: Sequence[float]) -> Sums:
+    canary_bad = sum(x for x, _, _, _ in telling)
+    weighed = [(x + y, n / (n + m)) for x, n, y, m in telling]  # bad requests, and the canary's share of all
+
+    def expected(ratio: float) -> float:
+        return sum(bad * math.log1p(share * (ratio - 1)) for bad, share in weighed)
+
+    at_null = expected(null_ratio)
+    return tuple(canary_bad * math.log(ratio / null_ratio) - (expected(ratio) - at_null) for ratio in ratios)
 
 
 def block_increments(arms: TwoArms, baseline_rate: float, odds_ratios: Sequence[float]) -> Sums:
@@ -99,7 +113,7 @@ def log_e(sums: Sums, phi_milli: int) -> float:
 
 
 def log_weighted_mean(logs: Sequence[float], weights: Sequence[float]) -> float:
-    """log(sum of weight * exp(log)) without overflow. Weights sum to 1; fsum keeps the result free of their order."""
+    """log(sum of weight * exp(log)), weights summing to at most 1; the order of the terms does not matter."""
     top = max(logs)
     return top + math.log(math.fsum(weight * math.exp(log - top) for log, weight in zip(logs, weights, strict=True)))
 
@@ -115,30 +129,23 @@ def threshold_micro(error_ppm: int) -> int:
 
 
 def ratio_interval(windows: Sequence[TwoArms], phi_milli: int, config: JudgeConfig) -> RatioInterval:
-    """Every ratio that neither one-sided E1 rejects at half of alpha: the test inverted, by bisection over thousandths.
+    """Every ratio that neither one-sided E1 rejects at half of alpha: the test inverted, by bisection in steps of 1 %.
 
-    E1 against "ratio <= r" falls as r grows and E1 against "ratio >= r" rises, so each limit is one crossing.
+    E1 against "ratio <= r" falls as r grows and E1 against "ratio >= r" rises, so each limit is one crossing. The
+    limits are the nearest rejected ratios, so the interval errs towards wide.
     """
-    grid, needed = multiples(config), threshold_micro(config.interval_alpha_ppm) + math.ceil(math.log(2) * MICRO)
-    telling = [arms for arms in windows if arms.canary_bad + arms.baseline_bad]
+    grid, telling = multiples(config), _telling(windows)
+    needed = threshold_micro(config.interval_alpha_ppm) + math.ceil(math.log(2) * MICRO)
 
-    def rejected(milli: int, *, upwards: bool) -> bool:
+    def rejects(milli: int, *, upwards: bool) -> bool:
         null = milli / 1000
         ratios = [null * multiple if upwards else null / multiple for multiple in grid]
-        sums: Sums = (0.0,) * len(ratios)
-        for arms in telling:
-            sums = added(sums, rare_event_increments(arms, null, ratios))
-        return to_micro(log_e(sums, phi_milli)) >= needed
+        return to_micro(log_e(_rare_event_sums(telling, null, ratios), phi_milli)) >= needed
 
-    lowest_kept = _first(lambda milli: not rejected(milli, upwards=True))
-    first_too_high = _first(lambda milli: rejected(milli, upwards=False))
+    kept = bisect_left(RATIOS_MILLI, True, key=lambda milli: not rejects(milli, upwards=True))
+    too_high = bisect_left(RATIOS_MILLI, True, key=lambda milli: rejects(milli, upwards=False))
     return RatioInterval(
-        lower_milli=lowest_kept - 1,
-        upper_milli=first_too_high if first_too_high <= WIDEST_RATIO_MILLI else None,
+        lower_milli=RATIOS_MILLI[kept - 1] if kept else 0,
+        upper_milli=RATIOS_MILLI[too_high] if too_high < len(RATIOS_MILLI) else None,
         alpha_ppm=config.interval_alpha_ppm,
     )
-
-
-def _first(holds: Callable[[int], bool]) -> int:
-    """The first thousandth from 1 at which `holds` turns true, or one beyond the widest ratio."""
-    return 1 + bisect_left(range(1, WIDEST_RATIO_MILLI + 1), 1, key=lambda milli: int(holds(milli)))

@@ -93,7 +93,7 @@ class JudgeState:
 
 @dataclass(frozen=True)
 class Judge:
-    """Fixed inputs of one rollout at its present weight. A new weight takes a new judge that goes on with the old state.
+    """Fixed inputs of one rollout at its present weight. A new weight takes a new judge, going on with the old state.
 
     `weight_percent` is the canary's intended share of requests; `step_start_ms` is when it was set: earlier windows
     stay evidence, but count neither for `min_step_requests` nor for silence.
@@ -115,16 +115,14 @@ class Judge:
         if state.first_crossing is not None:
             return state
         self._refuse_misplaced(state, window)
-        config, ratios = self.config, multiples(self.config)
+        config, ratios, tolerated = self.config, multiples(self.config), self.config.theta0_milli / 1000
         failed = TwoArms(window.canary.errors, window.canary.requests, window.baseline.errors, window.baseline.requests)
         slow = tuple(slower_in(window, index, config) for index in self.boundaries.indices)
         rates = [guessed_rate(self.boundaries, position, seen, config) for position, seen in enumerate(state.slow)]
-        tolerated = config.theta0_milli / 1000
+        error_steps = rare_event_increments(failed, tolerated, [tolerated * ratio for ratio in ratios])
         folded = replace(
             state,
-            errors=added(
-                state.errors, rare_event_increments(failed, tolerated, [tolerated * ratio for ratio in ratios])
-            ),
+            errors=added(state.errors, error_steps),
             latency=tuple(
                 added(sums, block_increments(arms, rate, ratios))
                 for sums, arms, rate in zip(state.latency, slow, rates, strict=True)
@@ -152,7 +150,7 @@ class Judge:
             outcome=outcome,
             rule=rule,
             may_act_alone=outcome in (Outcome.PROMOTE, Outcome.ROLL_BACK),
-            must_page=rule not in (Rule.PROMOTED, Rule.MORE_REQUESTS),
+            must_page=rule in (Rule.TOO_NOISY, Rule.SILENT, Rule.SUSPECT),
             log_e_micro=combined,
             threshold_micro=threshold_micro(config.alpha_ppm),
             first_crossing_window=state.first_crossing,
@@ -197,11 +195,8 @@ class Judge:
         )
 
     def _evidence(self, state: JudgeState) -> tuple[Evidence, ...]:
-        tests, errors_ppm = (
-            len(self.boundaries.indices),
-            self.config.errors_weight_ppm if self.boundaries.indices else MICRO,
-        )
-        latency_phi = self.latency_phi or self.phi
+        tests, latency_phi = len(self.boundaries.indices), self.latency_phi or self.phi
+        errors_ppm = self.config.errors_weight_ppm if tests else MICRO
         entries = [_evidence(None, errors_ppm, log_e(state.errors, self.phi.milli), state.failed)]
         for boundary, sums, slow in zip(self.boundaries.indices, state.latency, state.slow, strict=True):
             entries.append(_evidence(boundary, (MICRO - errors_ppm) // tests, log_e(sums, latency_phi.milli), slow))
@@ -267,7 +262,8 @@ def judge(
 ) -> Verdict:
     """The verdict over all windows of a rollout, in order of time, warm-up left out.
 
-    The same inputs give the same verdict, bit for bit. Raises WindowRefused where windows overlap, run backwards or
+    The same inputs give the same verdict, bit for bit, under one C library; another one's logarithms may differ in the
+    last of the logged micro-nats. Raises WindowRefused where windows overlap, run backwards or
     exceed `max_windows`.
     """
     court = Judge(config, phi, boundaries, weight_percent, step_start_ms, latency_phi)

@@ -95,12 +95,14 @@ class Delivery:
     heads: tuple[Commit, ...] = ()  # distinct heads, in order
     submitted: tuple[Commit, ...] = ()  # distinct heads submitted to shared CI: the rounds
     pull_request: int | None = None  # None: not opened yet
+    ci_started: e.CiStarted | None = None  # None: this head is not with CI
     ci: e.CiReported | None = None  # None: not tested yet
     risk: e.RiskClassified | None = None
     approval: e.ApprovalRequested | None = None
     cleared: e.Cleared | None = None
     merged: e.Merged | None = None
-    release: int | None = None
+    release: int | None = None  # None: in none now
+    left_release: int = 0  # the last release it was rolled back with, as an innocent
     regressed: e.DeliveryRegressed | None = None
     rolled_back: e.RolledBack | None = None
     waiting: Waiting | None = None
@@ -182,12 +184,14 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
             cost = MicroUsd(d.cost_micro_usd + event.cost_micro_usd)
             tainted = d.tainted or event.tainted
             authored = replace(d, phase=P.AUTHORED, change=event, iteration=event.iteration, heads=heads)
-            return replace(authored, cost_micro_usd=cost, tainted=tainted, sent_back=None, ci=None, risk=None)
+            return replace(authored, cost_micro_usd=cost, tainted=tainted, sent_back=None, ci=None, ci_started=None, risk=None)
         case e.PullRequestOpened():
             return replace(d, phase=P.PROPOSED, pull_request=event.number)
-        case e.CiReported():
+        case e.CiStarted():
             submitted = d.submitted if event.head in d.submitted else (*d.submitted, event.head)
-            return replace(d, phase=P.CHECKED if event.passed else d.phase, ci=event, submitted=submitted)
+            return replace(d, ci_started=event, submitted=submitted)
+        case e.CiReported():
+            return replace(d, phase=P.CHECKED if event.passed else d.phase, ci=event)
         case e.RiskClassified():
             return replace(d, phase=P.CLASSIFIED, risk=event)
         case e.ApprovalRequested():
@@ -209,7 +213,7 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
         case e.RolledBack():
             return replace(d, phase=P.ROLLED_BACK, rolled_back=event)
         case e.WentAgain():
-            return replace(d, phase=P.MERGED, release=None, regressed=None, rolled_back=None)
+            return replace(d, phase=P.MERGED, release=None, left_release=event.release, regressed=None, rolled_back=None)
         case e.HandedOver():
             return replace(d, phase=P.HANDED_OVER, end_reason=f"reverted by {event.revert}, fixed by {event.fix}")
         case e.Abandoned():
@@ -229,11 +233,12 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
 def _sent_back(d: Delivery, event: e.SentBack) -> Delivery:
     if event.to == "ACCEPTED":
         return replace(d, phase=P.ACCEPTED, change=None, risk=None, cleared=None, approval=None, sent_back=event.reason)
-    if d.change is None or event.new_head is None:
+    if d.change is None or event.new_head is None or event.new_base is None:
         raise ValueError(f"delivery {d.id}: a rebase needs a change and a new head")
     heads = d.heads if event.new_head in d.heads else (*d.heads, event.new_head)
-    change = d.change.model_copy(update={"head": event.new_head})
-    return replace(d, phase=P.PROPOSED, change=change, heads=heads, ci=None, risk=None, cleared=None, approval=None)
+    change = d.change.model_copy(update={"head": event.new_head, "base": event.new_base})
+    again = replace(d, phase=P.PROPOSED, change=change, heads=heads, ci=None, ci_started=None)
+    return replace(again, risk=None, cleared=None, approval=None)
 
 
 def admit(state: Delivery, event: e.Event) -> str | None:

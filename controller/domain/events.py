@@ -29,7 +29,7 @@ from controller.domain.ids import (
 from controller.domain.money import Usage
 from controller.domain.risk import RiskInputs, RiskVerdict
 from controller.domain.sealed import Sealed
-from controller.domain.verdict import Verdict
+from controller.domain.verdict import Boundaries, Phi, Verdict
 
 
 class Label(StrEnum):
@@ -115,7 +115,7 @@ class ChangeAuthored(Event):
     lines_changed: int
     session: SessionId | None  # None: made by code alone (a revert)
     model: str | None  # None: no model took part
-    label: Label
+    label: Label | None  # None: no model took part
     prompt_digest: Digest | None  # None: no prompt
     transcript_digest: Digest | None
     cost_micro_usd: MicroUsd
@@ -134,6 +134,15 @@ class TestFailure(Fact):
     test: str
     verdict: Literal["defect", "flaky", "unknown"]
     message: Sealed
+
+
+class CiStarted(Event):
+    """A head goes to shared CI: this is what a round is counted by. The base is pinned, so that a moving main starts no second run."""
+
+    head: Commit
+    base: Commit
+    tested: Commit
+    run: str
 
 
 class CiReported(Event):
@@ -185,7 +194,8 @@ class SentBack(Event):
 
     to: Literal["ACCEPTED", "PROPOSED"]
     reason: str
-    new_head: Commit | None = None  # with PROPOSED only: the rebased head
+    new_head: Commit | None = None  # with PROPOSED only: the rebased head, and
+    new_base: Commit | None = None  # what it now stands on
 
 
 class RolloutJoined(Event):
@@ -392,6 +402,13 @@ class LandingChecked(Event):
     failures: tuple[str, ...]
 
 
+class LandingVoided(Event):
+    """Somebody else moved the branch: nothing landed, and the line is looked at again."""
+
+    landing: int
+    reason: str
+
+
 class Landed(Event):
     landing: int
     commit: Commit
@@ -408,7 +425,8 @@ class Evicted(Event):
     head: Commit
     why: Literal["conflict", "red", "stale_consent", "base_moved"]
     reason: str
-    new_head: Commit | None = None  # the clean rebase, if there is one
+    new_head: Commit | None = None  # the clean rebase, if there is one, and
+    new_base: Commit | None = None  # what it now stands on
 
 
 # --- rollout/<service>@<environment> -------------------------------------------------------------------------------------------
@@ -440,10 +458,8 @@ class NothingToDeploy(Event):
 class CanaryReady(Event):
     release: int
     instances: int
-    boundaries: tuple[int, ...]  # latency bucket indices at scale 3
-    boundaries_from: str
-    phi_milli: int
-    phi_from: str
+    boundaries: Boundaries
+    phi: Phi
     caveats: tuple[str, ...] = ()
 
 
@@ -459,6 +475,8 @@ class Observed(Event):
 
     release: int
     step: int
+    weight_percent: int
+    step_start_ms: int  # epoch ms; earlier windows count for no step
     segment: int
     windows: int
     from_ms: int
@@ -516,6 +534,7 @@ class ReleaseResumed(Event):
 
 class Promoted(Event):
     release: int
+    until: datetime  # as with StepStarted: until it is confirmed, the platform takes the traffic back by itself
     verdict: Verdict | None  # None: the first release, which has nothing to be compared with
     decision: Decision
 

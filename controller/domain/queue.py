@@ -80,6 +80,8 @@ def evolve(state: Queue, entry: Entry) -> Queue:
             if event.landing is None:
                 return out
             return replace(out, phase=QueuePhase.IDLE, plan=None, check=None, waiting=None)
+        case e.LandingVoided():
+            return replace(now, phase=QueuePhase.IDLE, plan=None, check=None, waiting=None)
         case _:
             return now
 

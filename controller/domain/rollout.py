@@ -39,7 +39,7 @@ ROLLOUT_NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
     R.READY: frozenset({R.CANARY, R.LIVE, R.PAUSED, R.REGRESSED}),
     R.CANARY: frozenset({R.READY, R.REGRESSED, R.PAUSED}),
     R.PAUSED: frozenset({R.BUILT}),
-    R.LIVE: frozenset({R.IDLE, R.REGRESSED}),
+    R.LIVE: frozenset({R.IDLE, R.REGRESSED, R.PAUSED}),
     R.REGRESSED: frozenset({R.IDLE, R.STUCK}),
     R.STUCK: frozenset({R.REGRESSED}),
 }
@@ -59,6 +59,7 @@ class Release:
     against: int | None  # None: the very first
     opened_at: datetime
     artefact: Digest | None = None  # None: not built yet
+    serves: Commit | None = None  # the commit that its running instances name as their version; None: `commit`
     end: ReleaseEnd | None = None  # None: under way
     live: bool = False
     regression: e.RegressionFound | None = None
@@ -66,6 +67,11 @@ class Release:
     detected_at: datetime | None = None
     restored: e.TrafficRestored | None = None
     reason: str = ""
+
+    @property
+    def version(self) -> Commit:
+        """What telemetry of its instances is labelled with."""
+        return self.serves or self.commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class Rollout:
     live_at: datetime | None = None
     paused_from: str | None = None
     waiting: e.Waited | None = None
-    attempts: int = 0  # of the current release to get its canary ready (pauses and lapses count)
+    attempts: int = 0  # at a canary for the current release; a pause or a lapse begins another
     failures: int = 0
     stuck_reason: str | None = None
 
@@ -105,10 +111,11 @@ class Rollout:
         last = self.current or (self.ended[-1] if self.ended else None)
         return last.number if last else 0
 
-    def release_of(self, delivery: DeliveryId, commit: Commit) -> Release | None:
-        """The newest release that carries this delivery. None: it has not been in one since it merged as `commit`."""
-        mine = [r for r in (*self.ended, *((self.current,) if self.current else ())) if delivery in r.deliveries]
-        return mine[-1] if mine and commit else None
+    def release_of(self, delivery: DeliveryId, after: int = 0) -> Release | None:
+        """The newest release numbered above `after` that carries this delivery. None: it has been in none."""
+        known = (*self.ended, *((self.current,) if self.current else ()))
+        mine = [r for r in known if delivery in r.deliveries and r.number > after]
+        return mine[-1] if mine else None
 
 
 def fold(stream: StreamId, entries: list[Entry]) -> Rollout:
@@ -134,11 +141,13 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
             fresh = replace(s, phase=R.OPENED, current=release, ready=None, step=-1, weight_percent=0, segments=())
             return replace(fresh, last_verdict=None, live_at=None, attempts=0, step_started_at=None, weight_until=None)
         case e.ArtefactBuilt() as event:
-            return replace(_on_current(s, artefact=event.artefact), phase=R.BUILT)
+            return replace(_on_current(s, artefact=event.artefact), phase=R.BUILT, attempts=1)
         case e.NothingToDeploy() as event:
-            return _end(_on_current(s, artefact=event.artefact, reason=event.reason), ReleaseEnd.NOTHING)
+            running = s.confirmed.version if s.confirmed else None
+            same = _on_current(s, artefact=event.artefact, reason=event.reason, serves=running)
+            return _end(same, ReleaseEnd.NOTHING)
         case e.CanaryReady() as event:
-            return replace(s, phase=R.READY, ready=event, step=-1, attempts=s.attempts + 1)
+            return replace(s, phase=R.READY, ready=event, step=-1)
         case e.StepStarted() as event:
             started = replace(s, phase=R.CANARY, step=event.step, step_started_at=entry.time)
             return replace(started, weight_percent=event.weight_percent, weight_until=event.until)
@@ -151,9 +160,10 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
         case e.WeightLapsed() | e.ReleasePaused():
             return replace(s, phase=R.PAUSED, weight_percent=0, weight_until=None, step=-1)
         case e.ReleaseResumed():
-            return replace(s, phase=R.BUILT)
+            return replace(s, phase=R.BUILT, attempts=s.attempts + 1)
         case e.Promoted():
-            return replace(_on_current(s, live=True), phase=R.LIVE, weight_percent=100, live_at=entry.time)
+            live = replace(_on_current(s, live=True), phase=R.LIVE, weight_percent=100, live_at=entry.time)
+            return replace(live, weight_until=event.until)
         case e.ReleaseConfirmed():
             return _end(s, ReleaseEnd.CONFIRMED)
         case e.RegressionFound() as event:

@@ -239,7 +239,7 @@ class RatioInterval(Fact):
     """Anytime-valid confidence interval of (canary error rate / baseline error rate), rounded outwards."""
 
     lower_milli: int
-    upper_milli: int | None  # None: unbounded, the baseline has not failed often enough to tell
+    upper_milli: int | None  # None: beyond 10,000, or the baseline has not failed often enough to tell
     alpha_ppm: int
 
 
@@ -260,7 +260,7 @@ class Verdict(Fact):
     outcome: Outcome
     rule: Rule
     may_act_alone: bool  # the controller may promote or roll back on this with nobody asked
-    must_page: bool
+    must_page: bool  # a person must look, since nothing here may act
     log_e_micro: int  # combined over `evidence`
     threshold_micro: int
     first_crossing_window: int | None  # 0-based; None: never crossed. Evidence stands as it was in that window

@@ -1,0 +1,82 @@
+"""What the rollout's steps share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from controller.domain import events as e
+from controller.domain.control import People, fold_people
+from controller.domain.entry import Draft
+from controller.domain.ids import EffectKey, Service, people_stream, rest_of
+from controller.domain.rollout import Release, Rollout
+from controller.domain.verbs import SetWeight
+from controller.errors import Permanent
+from controller.ports import Blocked, Failed, Outcome, Pending, Ports, RepositoryConfig, ServiceConfig, Unknown
+
+RELEASER = "releaser"
+OBSERVER = "observer"
+RESPONDER = "responder"
+
+
+def place(r: Rollout, ports: Ports) -> tuple[RepositoryConfig, ServiceConfig]:
+    name, _, environment = rest_of(r.stream).partition("@")
+    try:
+        return ports.service(Service(name), environment)
+    except KeyError:
+        raise Permanent(f"{r.stream} has no service configured any more", "Put [service] back into flyball.toml") from None
+
+
+def current(r: Rollout) -> Release:
+    if r.current is None:
+        raise Permanent(f"{r.stream} has no release under way", "Run `flyball log verify`")
+    return r.current
+
+
+def ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def draft(r: Rollout, event: e.Event) -> Draft:
+    return Draft(r.stream, event)
+
+
+def wait(r: Rollout, ports: Ports, waits_for: e.WaitsFor, seconds: float, reason: str) -> list[Draft]:
+    """Say what the rollout waits for, once."""
+    if r.waiting is not None and (r.waiting.waits_for, r.waiting.reason) == (waits_for, reason):
+        return []
+    until = ports.clock.now() + timedelta(seconds=seconds)
+    return [draft(r, e.Waited(waits_for=waits_for, on=None, until=until, reason=reason[:600]))]
+
+
+def unsettled(r: Rollout, ports: Ports, outcome: Outcome) -> list[Draft] | None:
+    """Drafts for an effect that is not done and not refused by the world. None: it is done."""
+    match outcome:
+        case Pending():
+            return []
+        case Blocked(scope, reason):
+            return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, f"{scope} is {reason}")
+        case Failed(reason) | Unknown(reason):
+            return [draft(r, e.RolloutStuck(release=r.releases, reason=reason[:600]))]
+        case _:
+            return None
+
+
+async def blocked(r: Rollout, ports: Ports) -> Blocked | None:
+    repository, service = place(r, ports)
+    return await ports.gate.blocked(RELEASER, SetWeight, repository=repository.name, service=service.name)
+
+
+async def said(release: Release, ports: Ports) -> list[People]:
+    return [fold_people(await ports.log.read(people_stream(who))) for who in release.deliveries]
+
+
+def held_by(people: Sequence[People]) -> str | None:
+    """Who holds one of the release's deliveries. None: nobody does."""
+    return next((one.held_by for one in people if one.held_by is not None), None)
+
+
+def weight_key(r: Rollout, weight_percent: int, until_ms: int) -> EffectKey:
+    """A renewal is an effect of its own: its deadline is part of what is meant."""
+    release = current(r)
+    return EffectKey(f"weight/{rest_of(r.stream)}/{release.number}/{r.attempts}/{weight_percent}/{until_ms}")

@@ -1,0 +1,52 @@
+"""The judge's state of a release, folded from its sealed segments: what was looked at once is never looked at differently again.
+
+The fold is cached by (stream, release, number of segments); throwing the cache away only costs reading the blobs again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import replace
+
+from controller.canary.judge import Judge, JudgeState
+from controller.domain.ids import Digest, StreamId, canonical
+from controller.domain.rollout import Rollout
+from controller.domain.verdict import JudgeConfig, WindowCounts
+from controller.errors import Permanent
+from controller.ports import Blobs
+
+CACHED = 64
+_cache: OrderedDict[tuple[StreamId, int, Digest | None], JudgeState] = OrderedDict()
+
+
+def judge_at(r: Rollout, config: JudgeConfig, weight_percent: int, step_start_ms: int) -> Judge:
+    if r.ready is None:
+        raise Permanent(f"{r.stream} is judged before its canary was ready", "Run `flyball log verify`")
+    return Judge(config, r.ready.phi, r.ready.boundaries, weight_percent, step_start_ms)
+
+
+async def sealed_state(r: Rollout, config: JudgeConfig, blobs: Blobs) -> JudgeState:
+    """The state after every sealed segment of the release under way."""
+    first = judge_at(r, config, 0, 0)
+    release = r.current.number if r.current else 0
+    key = (r.stream, release, r.segments[-1].counts if r.segments else None)
+    if key not in _cache:
+        state = first.start()
+        for segment in r.segments:
+            judge = replace(first, weight_percent=segment.weight_percent, step_start_ms=segment.step_start_ms)
+            for window in unpack(await blobs.get(segment.counts)):
+                state = judge.step(state, window)
+        _cache[key] = state
+        while len(_cache) > CACHED:
+            _cache.popitem(last=False)
+    return _cache[key]
+
+
+def pack(windows: list[WindowCounts]) -> bytes:
+    """The canonical bytes of a segment's counts."""
+    return canonical({"windows": [window.model_dump(mode="json") for window in windows]})
+
+
+def unpack(content: bytes) -> list[WindowCounts]:
+    return [WindowCounts.model_validate_json(json.dumps(one)) for one in json.loads(content)["windows"]]

@@ -1,0 +1,361 @@
+"""READY, CANARY and PAUSED: show the release to some users, judge what they see, and decide.
+
+Every look seals what it saw before anything is decided on it. A canary's weight carries a deadline that the platform enforces by itself: it is renewed only with a
+fresh verdict in hand, so a controller that is dead, blind or forbidden to write lets the traffic go back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from controller.canary.common import (
+    OBSERVER,
+    RELEASER,
+    RESPONDER,
+    blocked,
+    current,
+    draft,
+    held_by,
+    ms,
+    place,
+    said,
+    unsettled,
+    wait,
+    weight_key,
+)
+from controller.canary.court import judge_at, pack, sealed_state
+from controller.domain import events as e
+from controller.domain.control import People
+from controller.domain.decision import Claim, Decision, decide
+from controller.domain.entry import Draft
+from controller.domain.ids import Digest, EffectKey, rest_of
+from controller.domain.rollout import Release, Rollout, RolloutPhase
+from controller.domain.verbs import ConfirmRelease, RestoreTraffic, SetWeight
+from controller.domain.verdict import Outcome as Says
+from controller.domain.verdict import Verdict, WindowCounts
+from controller.ports import Blocked, Outcome, PlatformStatus, Ports, ServiceConfig
+
+EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at a canary found."""
+
+    windows: list[WindowCounts]
+    verdict: Verdict
+    counts: Digest | None  # None: no new window has closed
+
+    def sealed(self, r: Rollout, ports: Ports) -> list[Draft]:
+        """The new windows as a segment of the record. Empty: nothing new was seen."""
+        if self.counts is None:
+            return []
+        return [draft(r, _observed(r, ports, self.windows, self.verdict, self.counts))]
+
+
+async def expose(r: Rollout, ports: Ports) -> list[Draft]:
+    """READY: the next step of the plan; the last one is the promotion, whose proof the former step had to bring."""
+    release, (_, service) = current(r), place(r, ports)
+    if (block := await blocked(r, ports)) is not None:
+        return await _paused(r, ports, block)
+    step = r.step + 1
+    last = len(service.plan.steps_percent) - 1
+    if r.confirmed is None or step >= last:
+        return await _promote(r, ports, release, service)
+    weight = service.plan.steps_percent[step]
+    outcome, until = await _set_weight(r, ports, service, weight, _stepping(r, step, weight))
+    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return waiting
+    return [draft(r, e.StepStarted(release=release.number, step=step, weight_percent=weight, until=until))]
+
+
+async def judge(r: Rollout, ports: Ports) -> list[Draft]:
+    """CANARY: look, and roll back, go on, or hold."""
+    release, (_, service) = current(r), place(r, ports)
+    status = await ports.platform.status(service.name, service.environment)
+    if status.canary_release != release.number or status.weight_percent == 0:
+        lapsed = e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent)
+        return [draft(r, lapsed)]
+    look = await _look(r, ports, service)
+    sealed = look.sealed(r, ports)
+    if not status.canary_healthy:
+        reason = f"its canary went down under traffic: {status.canary_reason or 'its health check fails'}"
+        return [*sealed, draft(r, await _regression(r, ports, service, look, reason))]
+    if look.verdict.outcome is Says.ROLL_BACK:
+        return [*sealed, draft(r, await _regression(r, ports, service, look, look.verdict.sentence))]
+    if (block := await blocked(r, ports)) is not None:
+        return [*sealed, *await _paused(r, ports, block)]
+    people = await said(release, ports)
+    why = _passed(r, ports, service, look, people)
+    if why is not None and held_by(people) is None:
+        return [*sealed, draft(r, e.StepPassed(release=release.number, step=r.step, reason=why[:600]))]
+    return await _hold(r, ports, service, look, status)
+
+
+async def resume(r: Rollout, ports: Ports) -> list[Draft]:
+    """PAUSED: begin the canary again once nothing forbids it."""
+    block = await blocked(r, ports)
+    if block is not None:
+        return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, f"{block.scope} is {block.reason}")
+    return [draft(r, e.ReleaseResumed(release=current(r).number))]
+
+
+async def watch(r: Rollout, ports: Ports) -> list[Draft]:
+    """LIVE: all traffic is on the new release and the former one stands by, until it has baked."""
+    release, (_, service) = current(r), place(r, ports)
+    status = await ports.platform.status(service.name, service.environment)
+    first = r.confirmed is None
+    if status.confirmed_release == release.number:
+        return await _confirm(r, ports, release, service)
+    if status.canary_release != release.number or (status.weight_percent == 0 and not first):
+        return [draft(r, e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent))]
+    if not status.canary_healthy:
+        reason = f"it went down after its promotion: {status.canary_reason or 'its health check fails'}"
+        look = None if first else await _look(r, ports, service)
+        sealed = look.sealed(r, ports) if look else []
+        return [*sealed, draft(r, await _regression(r, ports, service, look, reason))]
+    if (block := await blocked(r, ports)) is not None and not first:
+        return await _paused(r, ports, block)
+    baked = r.live_at is not None and ports.clock.now() >= r.live_at + timedelta(milliseconds=service.plan.bake_ms)
+    if (baked or first) and held_by(await said(release, ports)) is None:
+        return await _confirm(r, ports, release, service)
+    return await _renew(r, ports, service, status.weight_percent, [], _baking(r))
+
+
+async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
+    width, release = service.plan.window_ms, current(r)
+    start = _step_start_ms(r, service)
+    judge_ = judge_at(r, service.judge, r.weight_percent, start)
+    sealed_to = r.segments[-1].to_ms if r.segments else 0
+    from_ms = -(-max(start, sealed_to) // width) * width
+    baseline = r.confirmed.version if r.confirmed else release.commit
+    windows = await ports.telemetry.windows(
+        service.name, canary=release.commit, baseline=baseline, from_ms=from_ms, width_ms=width
+    )
+    state = await sealed_state(r, service.judge, ports.blobs)
+    used = []
+    for window in windows:
+        if state.first_crossing is not None:
+            break
+        state = judge_.step(state, window)
+        used.append(window)
+    counts = await ports.blobs.put(pack(used)) if used else None
+    return Look(used, judge_.verdict(state), counts)
+
+
+def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:
+    """What is before this is not judged: another step's traffic, and the canary's warm-up after the first."""
+    if r.step_started_at is None:
+        return 0
+    warmup = service.plan.warmup_ms if r.step == 0 else 0
+    return ms(r.step_started_at) + warmup
+
+
+def _observed(r: Rollout, ports: Ports, windows: list[WindowCounts], verdict: Verdict, counts: Digest) -> e.Observed:
+    _, service = place(r, ports)
+    return e.Observed(
+        release=current(r).number,
+        step=r.step,
+        weight_percent=r.weight_percent,
+        step_start_ms=_step_start_ms(r, service),
+        segment=len(r.segments) + 1,
+        windows=len(windows),
+        from_ms=windows[0].start_ms,
+        to_ms=windows[-1].end_ms,
+        counts=counts,
+        canary_requests=sum(w.canary.requests for w in windows),
+        canary_errors=sum(w.canary.errors for w in windows),
+        baseline_requests=sum(w.baseline.requests for w in windows),
+        baseline_errors=sum(w.baseline.errors for w in windows),
+        verdict=verdict,
+        source=ports.telemetry.source,
+        label=ports.telemetry.label,
+    )
+
+
+def _passed(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, people: list[People]) -> str | None:
+    """Why this step is over. None: it is not."""
+    plan, seen, verdict = service.plan, look.verdict.promotion.step_requests, look.verdict
+    started = r.step_started_at
+    if started is None or ports.clock.now() < started + timedelta(milliseconds=plan.step_dwell_ms):
+        return None
+    if seen < plan.step_requests or verdict.must_page:
+        return None
+    if r.step + 1 < len(plan.steps_percent) - 1:
+        return f"not rolled back after {seen} canary requests at {r.weight_percent} %: {verdict.sentence}"
+    promoter = next((one.promoted_by for one in people if one.promoted_by), None)
+    if promoter is not None:
+        return f"promoted by {promoter}, without waiting for the proof: {verdict.sentence}"
+    return verdict.sentence if verdict.outcome is Says.PROMOTE else None
+
+
+async def _hold(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, status: PlatformStatus) -> list[Draft]:
+    """Neither good enough nor bad: stay, seal what was seen when it is due, and renew the weight's deadline in time."""
+    now, plan = ports.clock.now(), service.plan
+    left = (r.weight_until or now) - now
+    if left <= timedelta(milliseconds=plan.weight_ttl_ms) / 2:
+        return await _renew(r, ports, service, status.weight_percent, look.sealed(r, ports), _holding(r, look.verdict))
+    due = look.windows and look.windows[-1].end_ms - look.windows[0].start_ms >= plan.segment_ms
+    return look.sealed(r, ports) if due else []
+
+
+async def _renew(
+    r: Rollout, ports: Ports, service: ServiceConfig, weight: int, sealed: list[Draft], decision: Decision
+) -> list[Draft]:
+    now = ports.clock.now()
+    if r.weight_until is not None and r.weight_until - now > timedelta(milliseconds=service.plan.weight_ttl_ms) / 2:
+        return []
+    outcome, until = await _set_weight(r, ports, service, weight, decision)
+    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return [*sealed, *waiting]
+    renewed = e.WeightRenewed(release=current(r).number, segment=len(r.segments) + len(sealed), until=until)
+    return [*sealed, draft(r, renewed)]
+
+
+async def _set_weight(
+    r: Rollout, ports: Ports, service: ServiceConfig, weight: int, decision: Decision
+) -> tuple[Outcome, datetime]:
+    until_ms = ms(ports.clock.now()) + service.plan.weight_ttl_ms
+    verb = SetWeight(
+        service=service.name,
+        environment=service.environment,
+        release=current(r).number,
+        weight_percent=weight,
+        until_ms=until_ms,
+    )
+    key = weight_key(r, weight, until_ms)
+    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=decision, subject=r.stream)
+    return outcome, datetime.fromtimestamp(until_ms / 1000, UTC)
+
+
+async def _promote(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
+    decision = _promoting(r)
+    outcome, until = await _set_weight(r, ports, service, 100, decision)
+    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return waiting
+    promoted = e.Promoted(release=release.number, verdict=r.last_verdict, until=until, decision=decision)
+    return [draft(r, promoted)]
+
+
+async def _confirm(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
+    verb = ConfirmRelease(service=service.name, environment=service.environment, release=release.number)
+    key = EffectKey(f"confirm/{rest_of(r.stream)}/{release.number}")
+    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_confirming(r), subject=r.stream)
+    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return waiting
+    if release.artefact is None:
+        raise TypeError(release)
+    return [draft(r, e.ReleaseConfirmed(release=release.number, commit=release.commit, artefact=release.artefact))]
+
+
+async def _paused(r: Rollout, ports: Ports, block: Blocked) -> list[Draft]:
+    """A stop takes a running canary to stable first, and only then waits."""
+    release, (_, service) = current(r), place(r, ports)
+    reason = f"{block.scope} is {block.reason}"
+    if r.phase in EXPOSED or r.step >= 0:
+        verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
+        key = EffectKey(f"pause/{rest_of(r.stream)}/{release.number}/{r.attempts}")
+        outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=_pausing(r, reason), subject=r.stream)
+        if (waiting := unsettled(r, ports, outcome)) is not None:
+            return waiting
+    return [draft(r, e.ReleasePaused(release=release.number, reason=reason[:600]))]
+
+
+async def _regression(
+    r: Rollout, ports: Ports, service: ServiceConfig, look: Look | None, reason: str
+) -> e.RegressionFound:
+    release = current(r)
+    first_ms = await ports.telemetry.first_failure_ms(service.name, release.commit)
+    evidence = f"blob {look.counts}" if look and look.counts else f"release {release.number}"
+    return e.RegressionFound(
+        release=release.number,
+        step=r.step,
+        weight_percent=r.weight_percent,
+        reason=reason[:600],
+        first_bad_request_at=datetime.fromtimestamp(first_ms / 1000, UTC) if first_ms is not None else None,
+        verdict=look.verdict if look else None,
+        decision=decide(
+            f"Is release {release.number} hurting users?",
+            "roll back",
+            over={"hold": "the evidence has crossed its line, or it is down", "promote": "it has been shown to be worse"},
+            because=(Claim(text=reason[:600], evidence=evidence, digest=look.counts if look else None),),
+            would_change="fewer bad requests than the line allows at this alpha",
+            fallback="all traffic to the confirmed release",
+            rules=((look.verdict.rule.value if look else "canary/down"), "rollout/never-wait-on-doubt"),
+        ),
+    )
+
+
+def _stepping(r: Rollout, step: int, weight: int) -> Decision:
+    words = r.last_verdict.sentence if r.last_verdict else "its health check passes and no user has seen it"
+    return decide(
+        f"Send {weight} % of traffic to release {current(r).number}?",
+        "step",
+        over={"stay": "the former step has passed", "promote": "promotion needs its own proof"},
+        because=(Claim(text=words, evidence=f"release {current(r).number}, step {step}"),),
+        would_change="a verdict to roll back, a hold, or a stop",
+        fallback="the weight returns to the confirmed release by itself if it is not renewed",
+        rules=("rollout/steps", f"agent/{OBSERVER}-read-only"),
+    )
+
+
+def _holding(r: Rollout, verdict: Verdict) -> Decision:
+    return decide(
+        f"Keep {r.weight_percent} % on release {current(r).number}?",
+        "hold",
+        over={"roll back": "the evidence has not crossed its line", "step": "the step is not over"},
+        because=(Claim(text=verdict.sentence, evidence=f"release {current(r).number}, step {r.step}"),),
+        would_change="the next window",
+        fallback="the weight returns to the confirmed release by itself",
+        rules=(verdict.rule.value,),
+    )
+
+
+def _baking(r: Rollout) -> Decision:
+    return decide(
+        f"Keep all traffic on release {current(r).number}?",
+        "hold",
+        over={"confirm": "it has not been live long enough", "roll back": "it is healthy"},
+        because=(Claim(text="its health check passes; at 100 % there is no control to compare with", evidence="platform status"),),
+        would_change="a failing health check, a stop, or the end of its bake",
+        fallback="the weight returns to the former release by itself",
+        rules=("rollout/bake",),
+    )
+
+
+def _promoting(r: Rollout) -> Decision:
+    words = r.last_verdict.sentence if r.last_verdict else "the first release: there is nothing to compare it with"
+    return decide(
+        f"Send all traffic to release {current(r).number}?",
+        "promote",
+        over={"hold": "the promotion test is passed, or a person asked for it", "roll back": "nothing speaks against it"},
+        because=(Claim(text=words, evidence=f"release {current(r).number}"),),
+        would_change="a verdict to roll back, a hold, or a stop",
+        fallback="the former release stands by until this one is confirmed",
+        rules=((r.last_verdict.rule.value if r.last_verdict else "rollout/first-release"),),
+    )
+
+
+def _confirming(r: Rollout) -> Decision:
+    return decide(
+        f"Confirm release {current(r).number}?",
+        "confirm",
+        over={"keep the former one standing by": "it has baked, healthy, with all the traffic"},
+        because=(Claim(text=f"live since {r.live_at.isoformat() if r.live_at else 'now'}", evidence=f"release {current(r).number}"),),
+        would_change="a failing health check or a hold",
+        fallback="the former artefact can be released again",
+        rules=("rollout/bake",),
+    )
+
+
+def _pausing(r: Rollout, reason: str) -> Decision:
+    return decide(
+        f"Take the traffic off release {current(r).number}?",
+        "pause",
+        over={"let it run on": "a stop takes running canaries to stable first"},
+        because=(Claim(text=reason[:600], evidence="stream control"),),
+        would_change="the stop being lifted",
+        fallback="the platform's own deadline does the same",
+        rules=("control/stop-is-safe",),
+    )

@@ -1,0 +1,248 @@
+"""IDLE, OPENED and BUILT: choose what to release, build it, and get its canary on its feet."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controller.canary.boundaries import choose_boundaries, no_boundaries
+from controller.canary.common import RELEASER, blocked, current, draft, held_by, ms, place, said, unsettled, wait
+from controller.canary.dispersion import estimate_phi, prior_phi
+from controller.domain import events as e
+from controller.domain.decision import Claim, Decision, decide
+from controller.domain.delivery import Delivery, Phase
+from controller.domain.delivery import fold as fold_delivery
+from controller.domain.entry import Draft
+from controller.domain.ids import Commit, DeliveryId, EffectKey, delivery_stream, rest_of
+from controller.domain.rollout import Regression, Release, Rollout, deployable
+from controller.domain.verbs import Build, StartCanary
+from controller.domain.verdict import BoundarySource
+from controller.errors import Permanent
+from controller.ports import Done, Failed, Ports, RepositoryConfig, ServiceConfig
+
+FIRST = "there is no confirmed release to compare with: only its health is judged"
+
+
+async def open_release(r: Rollout, ports: Ports) -> list[Draft]:
+    """IDLE: the oldest merged change that may be deployed, with everything that came with it."""
+    if (closed := await _closed(r, ports)) is not None:
+        return [draft(r, closed)]
+    repository, service = place(r, ports)
+    waiting = await _waiting(r, ports)
+    if not waiting and r.confirmed is not None:
+        return []
+    if (block := await blocked(r, ports)) is not None:
+        return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, f"{block.scope} is {block.reason}")
+    commit, why = await _target(r, ports, repository, waiting)
+    if commit is None:
+        return wait(r, ports, e.WaitsFor.AFTER, ports.bounds.wait_seconds, why)
+    carried = tuple([d.id for d in waiting if d.merged and await ports.forge.contains(repository.name, commit, d.merged.commit)])
+    release = Release(r.releases + 1, commit, carried, None, ports.clock.now())
+    if (person := held_by(await said(release, ports))) is not None:
+        return wait(r, ports, e.WaitsFor.PERSON, ports.bounds.wait_seconds, f"held by {person}")
+    opened = e.ReleaseOpened(
+        release=release.number,
+        service=service.name,
+        environment=service.environment,
+        repository=repository.name,
+        commit=commit,
+        deliveries=carried,
+        against=r.confirmed.number if r.confirmed else None,
+        decision=_opening(r, commit, carried, why),
+    )
+    return [draft(r, opened)]
+
+
+async def build(r: Rollout, ports: Ports) -> list[Draft]:
+    """OPENED: what is deployed is what the build command makes of the commit; the same output is not deployed twice."""
+    release, (repository, service) = current(r), place(r, ports)
+    verb = Build(service=service.name, environment=service.environment, repository=repository.name, commit=release.commit)
+    key = EffectKey(f"build/{rest_of(r.stream)}/{release.commit}")
+    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_building(release), subject=r.stream)
+    if isinstance(outcome, Failed):
+        return [draft(r, _never_ran(r, f"the build failed: {outcome.reason}"))]
+    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return waiting
+    if not isinstance(outcome, Done):
+        raise TypeError(outcome)
+    artefact = outcome.result.artefact
+    if r.confirmed is not None and r.confirmed.artefact == artefact:
+        reason = f"the build of {release.commit[:12]} is byte for byte what release {r.confirmed.number} already serves"
+        return [draft(r, e.NothingToDeploy(release=release.number, artefact=artefact, reason=reason))]
+    return [draft(r, e.ArtefactBuilt(release=release.number, artefact=artefact, duration_ms=outcome.result.duration_ms))]
+
+
+async def start(r: Rollout, ports: Ports) -> list[Draft]:
+    """BUILT: instances beside the confirmed release, at weight 0, until they are healthy and the baseline is known."""
+    release, (_, service) = current(r), place(r, ports)
+    if (block := await blocked(r, ports)) is not None:
+        return [draft(r, e.ReleasePaused(release=release.number, reason=f"{block.scope} is {block.reason}"))]
+    if release.artefact is None:
+        raise Permanent(f"release {release.number} is built without an artefact", "Run `flyball log verify`")
+    verb = StartCanary(
+        service=service.name,
+        environment=service.environment,
+        release=release.number,
+        commit=release.commit,
+        artefact=release.artefact,
+        instances=service.plan.canary_instances,
+    )
+    key = EffectKey(f"canary/{rest_of(r.stream)}/{release.number}/{r.attempts}")
+    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_starting(release, r.attempts), subject=r.stream)
+    if isinstance(outcome, Failed):
+        return [draft(r, _never_ran(r, f"its canary could not start: {outcome.reason}"))]
+    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return waiting
+    status = await ports.platform.status(service.name, service.environment)
+    if status.canary_release != release.number:
+        return [draft(r, _never_ran(r, f"its canary is gone: {status.canary_reason or 'the platform does not know it'}"))]
+    if not status.canary_healthy:
+        if status.canary_reason or (r.waiting is not None and ports.clock.now() >= r.waiting.until):
+            why = status.canary_reason or f"not healthy within {service.plan.ready_seconds} s"
+            return [draft(r, _never_ran(r, f"it never became healthy: {why}"))]
+        return wait(r, ports, e.WaitsFor.EFFECT, service.plan.ready_seconds, "its canary is starting")
+    return await _ready(r, ports, release, service)
+
+
+async def _ready(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
+    instances = service.plan.canary_instances
+    if r.ready is not None:  # another attempt of the same release goes on with the same e-process
+        return [draft(r, r.ready.model_copy(update={"instances": instances}))]
+    if r.confirmed is None:
+        ready = e.CanaryReady(
+            release=release.number, instances=instances, boundaries=no_boundaries(), phi=prior_phi(service.judge), caveats=(FIRST,)
+        )
+        return [draft(r, ready)]
+    now = ports.clock.now()
+    since = now - timedelta(milliseconds=service.plan.baseline_ms)
+    seen = await ports.telemetry.baseline(service.name, r.confirmed.version, from_ms=ms(since), to_ms=ms(now))
+    ready = e.CanaryReady(
+        release=release.number,
+        instances=instances,
+        boundaries=choose_boundaries(seen.latency, service.judge, BoundarySource.CONCURRENT_BASELINE),
+        phi=estimate_phi(seen.instances, service.judge),
+        caveats=(f"the baseline was {seen.requests} requests of the last {service.plan.baseline_ms} ms",),
+    )
+    return [draft(r, ready)]
+
+
+async def _waiting(r: Rollout, ports: Ports) -> list[Delivery]:
+    found = []
+    for row in await ports.log.waiting_on(r.stream):
+        if not row.stream.startswith("delivery/"):
+            continue
+        one = await _delivery(ports, DeliveryId(rest_of(row.stream)))
+        if one.phase is Phase.MERGED and one.merged and r.release_of(one.id, after=one.left_release) is None:
+            found.append(one)
+    return found
+
+
+async def _delivery(ports: Ports, delivery: DeliveryId) -> Delivery:
+    return fold_delivery(delivery, await ports.log.read(delivery_stream(delivery)))
+
+
+async def _target(
+    r: Rollout, ports: Ports, repository: RepositoryConfig, waiting: list[Delivery]
+) -> tuple[Commit | None, str]:
+    """The commit to release and the reason for it; or None and what stands in the way."""
+    tip = await ports.forge.tip(repository.name, repository.branch)
+    if tip is None:
+        raise Permanent(f"{repository.name} has no branch {repository.branch}", "Create it, or set repository.branch")
+    if not waiting:
+        return tip, "nothing has been deployed yet: the tip of the branch is the first release"
+    oldest = waiting[0].merged
+    if oldest is None:
+        raise Permanent(f"{waiting[0].id} waits for a release without being merged", "Run `flyball log verify`")
+    why = await _undeployable(r, ports, repository, oldest.commit)
+    if why is None:
+        return oldest.commit, "the oldest merged change that waits"
+    if (still := await _undeployable(r, ports, repository, tip)) is None:
+        return tip, f"the tip, for {oldest.commit[:12]} may not go out: {why}"
+    return None, still
+
+
+async def _undeployable(r: Rollout, ports: Ports, repository: RepositoryConfig, commit: Commit) -> str | None:
+    """Why a commit may not be deployed. None: it may."""
+    cures = {regression.bad_commit: await _cures(regression, ports) for regression in r.open_regressions}
+    ancestors = {regression.bad_commit for regression in r.open_regressions} | {c for found in cures.values() for c in found}
+    contained = {a for a in ancestors if await ports.forge.contains(repository.name, commit, a)}
+    return deployable(commit, r.open_regressions, lambda _, a: a in contained, lambda one: cures[one.bad_commit])
+
+
+async def _cures(regression: Regression, ports: Ports) -> tuple[Commit, ...]:
+    found = []
+    for culprit in regression.deliveries:
+        for suffix in ("revert", "fix"):
+            one = await _delivery(ports, DeliveryId(f"{culprit}-{suffix}"))
+            if one.merged is not None:
+                found.append(one.merged.commit)
+    return tuple(found)
+
+
+async def _closed(r: Rollout, ports: Ports) -> e.RegressionClosed | None:
+    """A regression whose cure is in the confirmed release. None: there is none."""
+    if r.confirmed is None:
+        return None
+    repository, _ = place(r, ports)
+    for regression in r.open_regressions:
+        for cure in await _cures(regression, ports):
+            if await ports.forge.contains(repository.name, r.confirmed.commit, cure):
+                return e.RegressionClosed(bad_commit=regression.bad_commit, cured_by=cure)
+    return None
+
+
+def _never_ran(r: Rollout, reason: str) -> e.RegressionFound:
+    decision = decide(
+        f"Release {current(r).number} cannot serve: what now?",
+        "give it up",
+        over={"try again": "the same commit gives the same result"},
+        because=(Claim(text=reason[:600], evidence=f"commit {current(r).commit}"),),
+        would_change="a build that works or a health check that answers 200",
+        fallback="no user has seen it; the confirmed release serves on",
+        rules=("rollout/must-become-healthy",),
+    )
+    return e.RegressionFound(
+        release=current(r).number,
+        step=None,
+        weight_percent=0,
+        reason=reason[:600],
+        first_bad_request_at=None,
+        verdict=None,
+        decision=decision,
+    )
+
+
+def _opening(r: Rollout, commit: Commit, carried: tuple[DeliveryId, ...], why: str) -> Decision:
+    against = f"release {r.confirmed.number}" if r.confirmed else "nothing"
+    return decide(
+        f"What is the next release of {rest_of(r.stream)}?",
+        commit[:12],
+        over={"nothing yet": "a merged change waits" if carried else "the service is not running", "the tip": why},
+        because=(Claim(text=f"it carries {', '.join(carried) or 'the branch as it is'}; compared with {against}", evidence=f"commit {commit}"),),
+        would_change="an open regression in it that nothing in it cures, a stop, or a hold",
+        fallback="traffic stays on the confirmed release",
+        rules=("rollout/oldest-first", "rollout/deployable"),
+    )
+
+
+def _building(release: Release) -> Decision:
+    return decide(
+        f"Build {release.commit[:12]}?",
+        "build",
+        over={"deploy the tree": "what is deployed is named by the digest of its build"},
+        because=(Claim(text=f"release {release.number} is open for it", evidence=f"commit {release.commit}"),),
+        would_change="an earlier build of the same commit, which is taken as it is",
+        fallback="a build touches nothing that serves",
+        rules=("rollout/build-by-commit",),
+    )
+
+
+def _starting(release: Release, attempt: int) -> Decision:
+    return decide(
+        f"Start a canary of release {release.number}?",
+        "start",
+        over={"replace the confirmed release": "nothing is known of how it behaves"},
+        because=(Claim(text=f"artefact {release.artefact}, attempt {attempt}, at weight 0", evidence=f"commit {release.commit}"),),
+        would_change="a stop or a freeze",
+        fallback="stop the canary; it has no traffic",
+        rules=("rollout/canary-first",),
+    )

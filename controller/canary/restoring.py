@@ -1,0 +1,63 @@
+"""REGRESSED: all traffic to the confirmed release, its health verified, and the culprit named."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from controller.canary.common import RESPONDER, current, draft, place, unsettled
+from controller.domain import events as e
+from controller.domain.decision import Claim, Decision, decide
+from controller.domain.delivery import Delivery
+from controller.domain.delivery import fold as fold_delivery
+from controller.domain.entry import Draft
+from controller.domain.ids import EffectKey, delivery_stream, rest_of
+from controller.domain.rollout import Release, Rollout
+from controller.domain.verbs import RestoreTraffic
+from controller.ports import Done, Ports
+
+
+async def restore(r: Rollout, ports: Ports) -> list[Draft]:
+    release, (_, service) = current(r), place(r, ports)
+    if r.confirmed is None:
+        reason = f"{release.regression.reason if release.regression else 'it failed'}; there is no confirmed release to return to"
+        return [draft(r, e.RolloutStuck(release=release.number, reason=reason[:600]))]
+    verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
+    key = EffectKey(f"restore/{rest_of(r.stream)}/{release.number}")
+    outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=_restoring(r, release), subject=r.stream)
+    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return waiting
+    if not isinstance(outcome, Done):
+        raise TypeError(outcome)
+    carried = [fold_delivery(one, await ports.log.read(delivery_stream(one))) for one in release.deliveries]
+    guilty = culprits(carried)
+    restored = e.TrafficRestored(
+        release=release.number,
+        to_release=r.confirmed.number,
+        traffic_back_at=datetime.fromtimestamp(outcome.result.at_ms / 1000, UTC),
+        health_checks=outcome.result.health_checks,
+        culprits=tuple(d.id for d in guilty),
+        bad_commits=tuple(d.merged.commit for d in guilty if d.merged is not None),
+    )
+    return [draft(r, restored)]
+
+
+def culprits(carried: list[Delivery]) -> list[Delivery]:
+    """Who is to be reverted. Exposure is recorded, blame is not guessed: every change of the release is, except that a revert, which
+    only restores what has served before, is innocent while anything else is in the release."""
+    others = [d for d in carried if d.asked.cause is not e.Cause.REVERT]
+    return others or carried
+
+
+def _restoring(r: Rollout, release: Release) -> Decision:
+    why = release.regression.reason if release.regression else "it regressed"
+    return decide(
+        f"Take all traffic off release {release.number}?",
+        "roll back",
+        over={"wait for more evidence": "it has crossed its line", "restart the canary": "users would go on being hurt"},
+        because=(Claim(text=why, evidence=f"log#{release.regression_entry}"),),
+        would_change="nothing: a safe verb needs no permission beyond its grant",
+        fallback="the platform's own deadline does the same",
+        rules=("rollout/restore-confirmed",),
+    )
+
+

@@ -1,0 +1,233 @@
+"""The merge queue of one branch: plan a landing, test it as it will land, land it.
+
+The commit that is tested is the commit that lands: it is made in memory on the branch's tip, CI runs on it, and the branch is advanced to it if it is still where it was.
+A change that was tested for its pull request on the very same tip is the very same commit, and is not tested twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Literal
+
+from controller.domain import events as e
+from controller.domain.control import fold_people
+from controller.domain.decision import Claim, Decision, decide
+from controller.domain.delivery import Delivery, Phase
+from controller.domain.delivery import fold as fold_delivery
+from controller.domain.entry import Draft
+from controller.domain.ids import (
+    Branch,
+    Commit,
+    DeliveryId,
+    EffectKey,
+    Repository,
+    delivery_stream,
+    people_stream,
+    rest_of,
+)
+from controller.domain.queue import Queue, QueuePhase
+from controller.domain.verbs import LandCommit, StartRun
+from controller.errors import Permanent
+from controller.ports import Conflict, Done, Failed, Outcome, Pending, Ports
+from controller.provenance.trailers import merge_message
+from controller.queue.line import InLine, lane_of, ordered
+
+AGENT = "merger"
+Step = Callable[[Queue, Ports], Awaitable[list[Draft]]]
+
+
+async def plan(q: Queue, ports: Ports) -> list[Draft]:
+    """IDLE: take the first of the line that can land, and say what the whole line was."""
+    repository, branch = place(q)
+    line = ordered(await _line(q, ports))
+    if not line:
+        return []
+    if await ports.gate.blocked(AGENT, LandCommit, repository=repository, service=None) is not None:
+        return []
+    tip = await ports.forge.tip(repository, branch)
+    if tip is None:
+        raise Permanent(f"{repository} has no branch {branch}", "Create it, or set repository.branch")
+    first = line[0].delivery
+    change, at = first.change, first.requested_at
+    if change is None or at is None:
+        raise Permanent(f"{first.id} is in line without a change", "Run `flyball log verify`")
+    if await ports.forge.behind(repository, change.base, tip) > ports.bounds.max_behind:
+        return [await _rebased(q, ports, first, change, tip)]
+    task = await ports.seals.open(first.task)
+    merged = await ports.forge.merge(repository, tip, change.head, merge_message(first, task, change.head), at)
+    if isinstance(merged, Conflict):
+        return [_evict(q, None, first, change.head, "conflict", f"it conflicts with {branch} in {', '.join(merged.files)}")]
+    planned = e.LandingPlanned(
+        landing=q.landings + 1,
+        base=tip,
+        tested=merged.commit,
+        deliveries=(first.id,),
+        heads=(change.head,),
+        lane=lane_of(first),
+        order=tuple(one.delivery.id for one in line),
+    )
+    return [Draft(q.stream, planned)]
+
+
+async def check(q: Queue, ports: Ports) -> list[Draft]:
+    """PLANNED: CI on the very commit that will land."""
+    plan_, repository = _plan(q), place(q)[0]
+    first = await _delivery(ports, plan_.deliveries[0])
+    if first.ci is not None and first.ci.tested == plan_.tested and first.ci.passed:
+        checked = e.LandingChecked(landing=plan_.landing, passed=True, run=first.ci.run, reused=True, failures=())
+        return [Draft(q.stream, checked)]
+    verb = StartRun(repository=repository, commit=plan_.tested)
+    key = EffectKey(f"ci/{repository}/{plan_.tested}")
+    outcome = await ports.gate.act(AGENT, verb, key=key, decision=_testing(plan_), subject=q.stream)
+    if isinstance(outcome, Failed):
+        return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=outcome.reason[:600]))]
+    if not isinstance(outcome, Done):
+        return _waiting(q, ports, outcome)
+    run = await ports.ci.run(outcome.result.run)
+    if run is None or run.state in ("queued", "running"):
+        return []
+    failures = tuple(t.test[:300] for t in run.tests if not t.passed)[:50] or ((run.reason[:300],) if run.reason else ())
+    passed = run.state == "passed"
+    checked = e.LandingChecked(landing=plan_.landing, passed=passed, run=run.run, reused=False, failures=() if passed else failures)
+    return [Draft(q.stream, checked)]
+
+
+async def land(q: Queue, ports: Ports) -> list[Draft]:
+    """CHECKED: authorise again, advance the branch, and verify what landed."""
+    plan_, checked, (repository, branch) = _plan(q), q.check, place(q)
+    if checked is None:
+        raise Permanent(f"{q.stream} is checked without a check", "Run `flyball log verify`")
+    first = await _delivery(ports, plan_.deliveries[0])
+    if not checked.passed:
+        reason = f"red in the queue: {', '.join(checked.failures)}"[:600]
+        return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason)]
+    if not await _may_land(ports, first, plan_.heads[0]):
+        return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=f"{first.id} may not land any more"))]
+    verb = LandCommit(
+        repository=repository,
+        branch=branch,
+        expect=plan_.base,
+        commit=plan_.tested,
+        pull_requests=(first.pull_request,) if first.pull_request is not None else (),
+    )
+    decision = _landing(plan_, checked, first)
+    key = EffectKey(f"land/{repository}/{plan_.tested}")
+    outcome = await ports.gate.act(AGENT, verb, key=key, decision=decision, subject=q.stream, on_behalf_of=first.asked.asked_by)
+    if isinstance(outcome, Failed):
+        return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=outcome.reason[:600]))]
+    if not isinstance(outcome, Done):
+        return _waiting(q, ports, outcome)
+    landed = e.Landed(
+        landing=plan_.landing,
+        commit=plan_.tested,
+        base=plan_.base,
+        deliveries=plan_.deliveries,
+        heads=plan_.heads,
+        verified=await _verified(ports, repository, branch, plan_, first),
+        decision=decision,
+    )
+    return [Draft(q.stream, landed)]
+
+
+TABLE: dict[QueuePhase, Step] = {QueuePhase.IDLE: plan, QueuePhase.PLANNED: check, QueuePhase.CHECKED: land}
+
+
+async def _line(q: Queue, ports: Ports) -> list[InLine]:
+    found = []
+    for row in await ports.log.waiting_on(q.stream):
+        one = await _delivery(ports, DeliveryId(rest_of(row.stream)))
+        cleared = one.cleared is not None and one.head == one.cleared.head
+        if one.phase is Phase.CLEARED and cleared and one.head and q.outcome_of(one.id, one.head) is None:
+            found.append(InLine(one, row.waits_since))
+    return found
+
+
+async def _delivery(ports: Ports, delivery: DeliveryId) -> Delivery:
+    return fold_delivery(delivery, await ports.log.read(delivery_stream(delivery)))
+
+
+async def _may_land(ports: Ports, first: Delivery, head: Commit) -> bool:
+    said = fold_people(await ports.log.read(people_stream(first.id)))
+    return first.phase is Phase.CLEARED and first.head == head and said.held_by is None and said.rejected_by is None
+
+
+async def _verified(ports: Ports, repository: Repository, branch: Branch, plan_: e.LandingPlanned, first: Delivery) -> bool:
+    """The branch contains what was tested, and it touches nothing but the pull request's own files."""
+    tip = await ports.forge.tip(repository, branch)
+    landed = tip is not None and await ports.forge.contains(repository, tip, plan_.tested)
+    touched = await ports.forge.change(repository, plan_.base, plan_.tested)
+    own = set(first.change.files) if first.change else set()
+    return landed and set(touched.files) <= own
+
+
+async def _rebased(q: Queue, ports: Ports, first: Delivery, change: e.ChangeAuthored, tip: Commit) -> Draft:
+    repository, branch = place(q)
+    if first.requested_at is None:
+        raise Permanent(f"{first.id} has no first entry", "Run `flyball log verify`")
+    rebased = await ports.forge.rebase(repository, change.base, change.head, tip, first.requested_at)
+    if isinstance(rebased, Conflict):
+        return _evict(q, None, first, change.head, "conflict", f"rebasing on {branch} conflicts in {', '.join(rebased.files)}")
+    reason = f"it was more than {ports.bounds.max_behind} landings behind {branch} and was rebased"
+    moved = e.Evicted(
+        landing=None,
+        delivery=first.id,
+        head=change.head,
+        why="base_moved",
+        reason=reason,
+        new_head=rebased.commit,
+        new_base=tip,
+    )
+    return Draft(q.stream, moved)
+
+
+def _evict(q: Queue, landing: int | None, first: Delivery, head: Commit, why: Literal["conflict", "red"], reason: str) -> Draft:
+    return Draft(q.stream, e.Evicted(landing=landing, delivery=first.id, head=head, why=why, reason=reason[:600]))
+
+
+def _waiting(q: Queue, ports: Ports, outcome: Outcome) -> list[Draft]:
+    if isinstance(outcome, Pending) or q.waiting is not None:
+        return []
+    until = ports.clock.now() + timedelta(seconds=ports.bounds.wait_seconds)
+    return [Draft(q.stream, e.Waited(waits_for=e.WaitsFor.FREEZE, on=None, until=until, reason=str(outcome)[:600]))]
+
+
+def _plan(q: Queue) -> e.LandingPlanned:
+    if q.plan is None:
+        raise Permanent(f"{q.stream} is busy without a plan", "Run `flyball log verify`")
+    return q.plan
+
+
+def place(q: Queue) -> tuple[Repository, Branch]:
+    repository, _, branch = rest_of(q.stream).partition("@")
+    return Repository(repository), Branch(branch)
+
+
+def _testing(plan_: e.LandingPlanned) -> Decision:
+    return decide(
+        f"Test {plan_.tested[:12]} before it lands?",
+        "test",
+        over={"trust the pull request's run": "it ran on another base"},
+        because=(Claim(text=f"it is {plan_.heads[0][:12]} on {plan_.base[:12]}", evidence=f"commit {plan_.tested}"),),
+        would_change="a passed run of the very same commit",
+        fallback="nothing lands",
+        rules=("queue/test-what-lands",),
+    )
+
+
+def _landing(plan_: e.LandingPlanned, checked: e.LandingChecked, first: Delivery) -> Decision:
+    colour = first.risk.verdict.colour.value if first.risk else "unclassified"
+    approver = first.cleared.approver if first.cleared else "nobody"
+    return decide(
+        f"Land {plan_.tested[:12]}?",
+        "land",
+        over={"evict": "its run is green and nobody holds it", "wait": "it is first in line"},
+        because=(
+            Claim(text=f"run {checked.run} passed on this very commit{' (for its pull request)' if checked.reused else ''}", evidence=f"run {checked.run}"),
+            Claim(text=f"{colour}, approved by {approver}", evidence=f"stream {delivery_stream(first.id)}"),
+            Claim(text=f"line: {', '.join(plan_.order)}", evidence=f"landing {plan_.landing}"),
+        ),
+        would_change="a red run, a hold, a withdrawn consent, or a branch that has moved",
+        fallback="revert the landing; the branch is advanced only from the tested base",
+        rules=("queue/tested-is-landed", "queue/cleared-head", *((first.risk.verdict.rules) if first.risk else ())),
+    )

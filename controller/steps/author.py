@@ -1,0 +1,155 @@
+"""ACCEPTED: have the change written. A task and a fix go to an agent session; a revert is made by code alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from controller.agents.brief import brief_for
+from controller.domain import events as e
+from controller.domain.decision import Claim, Decision, decide
+from controller.domain.delivery import Delivery
+from controller.domain.entry import Draft
+from controller.domain.ids import (
+    Branch,
+    Commit,
+    EffectKey,
+    MicroUsd,
+    SessionId,
+    author_branch,
+    delivery_stream,
+    session_of,
+    session_stream,
+)
+from controller.domain.money import usd
+from controller.domain.session import fold as fold_session
+from controller.domain.verbs import PushBranch
+from controller.errors import Permanent
+from controller.ports import Conflict, Failed, Ports
+from controller.provenance.trailers import title_of, trailers
+from controller.steps.common import abandon, draft, overdue, unsettled, wait
+
+AGENT = "author"
+REVERTER = "responder"
+
+
+async def author(d: Delivery, ports: Ports) -> list[Draft]:
+    repository = ports.repository(d.repository)
+    service = repository.service.name if repository.service else None
+    if d.asked.cause is not e.Cause.REVERT:
+        block = await ports.gate.blocked(AGENT, PushBranch, repository=d.repository, service=service)
+        if block is not None:
+            words = f"{block.scope} is {block.reason}"
+            return wait(d, ports, e.WaitsFor.FREEZE, on=None, seconds=ports.bounds.wait_seconds, reason=words)
+    if len(d.heads) >= ports.bounds.heads_per_delivery:
+        return await abandon(d, ports, AGENT, f"{len(d.heads)} heads were tried, which is the bound; a person must look")
+    if d.asked.cause is e.Cause.REVERT:
+        return await _revert(d, ports)
+    return await _by_agent(d, ports)
+
+
+async def _by_agent(d: Delivery, ports: Ports) -> list[Draft]:
+    session = session_of(d.id, d.iteration + 1)
+    stream = session_stream(session)
+    state = fold_session(session, await ports.log.read(stream))
+    if state.started is None:
+        begun = Draft(stream, await brief_for(d, ports, session))
+        reason = f"the agent is at work (session {session})"
+        return [begun, *wait(d, ports, e.WaitsFor.SESSION, on=stream, seconds=ports.bounds.session_seconds, reason=reason)]
+    if state.ended is None:
+        if overdue(d, ports):
+            raise Permanent(f"session {session} did not end within {ports.bounds.session_seconds} s", "Is `flyball serve` running?")
+        reason = f"the agent is at work (session {session})"
+        return wait(d, ports, e.WaitsFor.SESSION, on=stream, seconds=ports.bounds.session_seconds, reason=reason)
+    ended, started = state.ended, state.started
+    if ended.head is None or ended.outcome != "done":
+        words = await ports.seals.open(ended.summary) if ended.summary else None
+        return await abandon(d, ports, AGENT, f"the agent brought no change: {ended.reason}", words)
+    refused = await _push(d, ports, AGENT, started.branch, ended.head, session)
+    if refused is not None:
+        return refused
+    event = e.ChangeAuthored(
+        base=started.base,
+        head=ended.head,
+        branch=started.branch,
+        iteration=started.iteration,
+        files=ended.files,
+        lines_changed=ended.lines_changed,
+        session=session,
+        model=started.model,
+        label=started.label,
+        prompt_digest=started.prompt_digest,
+        transcript_digest=ended.transcript,
+        cost_micro_usd=ended.cost_micro_usd,
+        tainted=ended.tainted,
+        summary=ended.summary,
+    )
+    return [draft(d, event)]
+
+
+async def _revert(d: Delivery, ports: Ports) -> list[Draft]:
+    bad = d.asked.bad_commit
+    tip = await ports.forge.tip(d.repository, d.branch)
+    if bad is None or tip is None:
+        raise Permanent(f"{d.id} is a revert without a commit to revert", "This is a defect: look at its first entry")
+    made = await ports.forge.revert(d.repository, bad, tip, await _revert_message(d, ports), _when(d))
+    if isinstance(made, Conflict):
+        files = ", ".join(made.files)
+        return await abandon(d, ports, REVERTER, f"the revert conflicts in {files}; the fix goes forward instead")
+    change = await ports.forge.change(d.repository, tip, made.commit)
+    if not change.files:
+        return await abandon(d, ports, REVERTER, "there is nothing left to revert")
+    branch = author_branch(d.id, d.iteration + 1)
+    refused = await _push(d, ports, REVERTER, branch, made.commit, None)
+    if refused is not None:
+        return refused
+    event = e.ChangeAuthored(
+        base=tip,
+        head=made.commit,
+        branch=branch,
+        iteration=d.iteration + 1,
+        files=change.files,
+        lines_changed=change.lines_changed,
+        session=None,
+        model=None,
+        label=None,
+        prompt_digest=None,
+        transcript_digest=None,
+        cost_micro_usd=MicroUsd(0),
+        tainted=False,
+    )
+    return [draft(d, event)]
+
+
+async def _push(d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, session: SessionId | None) -> list[Draft] | None:
+    """None: the branch is there."""
+    verb = PushBranch(repository=d.repository, branch=branch, commit=head, expect=None)
+    key = EffectKey(f"push/{branch}/{head[:16]}")
+    outcome = await ports.gate.act(
+        agent, verb, key=key, decision=_push_decision(d, branch, head, session), subject=delivery_stream(d.id), on_behalf_of=d.asked.asked_by
+    )
+    if isinstance(outcome, Failed):
+        return await abandon(d, ports, agent, f"the branch could not be pushed: {outcome.reason}")
+    return unsettled(d, ports, outcome)
+
+
+def _push_decision(d: Delivery, branch: Branch, head: Commit, session: SessionId | None) -> Decision:
+    made_by = f"session {session}" if session else "code, as the inverse of the bad commit"
+    return decide(
+        f"Push the change of {d.id}?",
+        "push",
+        over={"throw it away": "it is a change inside the task's paths", "push to main": "only the merge queue lands on main"},
+        because=(Claim(text=f"{head[:12]} was made by {made_by}; spent so far {usd(d.cost_micro_usd)}", evidence=f"commit {head}"),),
+        would_change="no change in the tree, or a path outside the grant",
+        fallback=f"delete {branch}; main is untouched",
+        rules=("author/own-branch",),
+    )
+
+
+async def _revert_message(d: Delivery, ports: Ports) -> str:
+    return "\n".join((title_of(await ports.seals.open(d.task)), "", *trailers(d), ""))
+
+
+def _when(d: Delivery) -> datetime:
+    if d.requested_at is None:
+        raise Permanent(f"{d.id} has no first entry", "Run `flyball log verify`")
+    return d.requested_at

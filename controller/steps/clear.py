@@ -1,0 +1,50 @@
+"""CLASSIFIED: Green goes on, Yellow waits for a person's consent to this very head, Red goes back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controller.domain import events as e
+from controller.domain.delivery import Delivery
+from controller.domain.entry import Draft
+from controller.domain.ids import people_stream
+from controller.domain.risk import Colour
+from controller.errors import Permanent
+from controller.ports import Ports
+from controller.steps.common import abandon, draft, overdue, people, tell, wait
+
+AGENT = "merger"
+
+
+async def clear(d: Delivery, ports: Ports) -> list[Draft]:
+    risk, change = d.risk, d.change
+    if risk is None or change is None:
+        raise Permanent(f"{d.id} is classified without a colour or a change", "Run `flyball log verify`")
+    verdict = risk.verdict
+    if verdict.colour is Colour.GREEN:
+        cleared = e.Cleared(head=change.head, policy=verdict.policy, approver=verdict.approver, by_person=False)
+        return [draft(d, cleared)]
+    if verdict.colour is Colour.RED:
+        if d.rounds >= ports.bounds.ci_rounds or d.asked.cause is e.Cause.REVERT:
+            return await abandon(d, ports, AGENT, f"red: {verdict.reason}")
+        return [draft(d, e.SentBack(to="ACCEPTED", reason=f"red: {verdict.reason}"))]
+    return await _consent(d, ports, risk, change)
+
+
+async def _consent(d: Delivery, ports: Ports, risk: e.RiskClassified, change: e.ChangeAuthored) -> list[Draft]:
+    said = await people(ports, d.id)
+    if said.rejected_by is not None:
+        return await abandon(d, ports, AGENT, f"rejected by {said.rejected_by}")
+    policy = risk.verdict.policy
+    if (person := said.consent_to(change.head, policy)) is not None:
+        return [draft(d, e.Cleared(head=change.head, policy=policy, approver=person, by_person=True))]
+    if d.approval is None or d.approval.head != change.head:
+        words = f"{d.id} needs a person: {risk.verdict.reason}. `flyball approve {d.id}` or `flyball reject {d.id}`"
+        if not await tell(d, ports, AGENT, f"approval-{change.head[:12]}", words):
+            return []
+        until = ports.clock.now() + timedelta(seconds=ports.bounds.consent_seconds)
+        return [draft(d, e.ApprovalRequested(head=change.head, policy=policy, until=until))]
+    if overdue(d, ports):
+        return await abandon(d, ports, AGENT, "nobody consented in time")
+    reason = f"consent to {change.head[:12]} under {policy[:19]}"
+    return wait(d, ports, e.WaitsFor.CONSENT, on=people_stream(d.id), seconds=ports.bounds.consent_seconds, reason=reason)

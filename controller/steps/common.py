@@ -1,0 +1,84 @@
+"""What steps share: how to wait, how to tell people, and what to make of the gate's answers. Steps never import each other."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controller.domain import events as e
+from controller.domain.control import People, fold_people
+from controller.domain.decision import Claim, Decision, decide
+from controller.domain.delivery import Delivery
+from controller.domain.entry import Draft
+from controller.domain.ids import DeliveryId, EffectKey, StreamId, delivery_stream, people_stream
+from controller.domain.verbs import Tell
+from controller.errors import Permanent
+from controller.ports import Blocked, Done, Failed, Outcome, Pending, Ports, Unknown
+
+
+def draft(d: Delivery, event: e.Event) -> Draft:
+    return Draft(delivery_stream(d.id), event)
+
+
+def wait(d: Delivery, ports: Ports, waits_for: e.WaitsFor, *, on: StreamId | None, seconds: int, reason: str) -> list[Draft]:
+    """Say what the delivery waits for, once. The same wait again says nothing."""
+    now = d.waiting
+    if now is not None and (now.waits_for, now.on, now.reason) == (waits_for, on, reason):
+        return []
+    until = ports.clock.now() + timedelta(seconds=seconds)
+    return [draft(d, e.Waited(waits_for=waits_for, on=on, until=until, reason=reason))]
+
+
+def overdue(d: Delivery, ports: Ports) -> bool:
+    """It has waited longer than it said it would."""
+    return d.waiting is not None and ports.clock.now() >= d.waiting.until
+
+
+async def people(ports: Ports, delivery: DeliveryId) -> People:
+    return fold_people(await ports.log.read(people_stream(delivery)))
+
+
+def unsettled(d: Delivery, ports: Ports, outcome: Outcome) -> list[Draft] | None:
+    """Drafts for an effect that is not done. None: it is done, go on. Failed is for the caller to judge and must be handled before."""
+    match outcome:
+        case Done():
+            return None
+        case Pending(until):
+            seconds = max(1, int((until - ports.clock.now()).total_seconds()))
+            return wait(d, ports, e.WaitsFor.EFFECT, on=None, seconds=seconds, reason="an effect is under way")
+        case Blocked(scope, reason):
+            words = f"{scope} is {reason}"
+            return wait(d, ports, e.WaitsFor.FREEZE, on=None, seconds=ports.bounds.wait_seconds, reason=words)
+        case Failed(reason):
+            raise Permanent(f"the world refused: {reason}", "Look at the effect in `flyball show`, then `flyball unstick`")
+        case Unknown(reason):
+            return [draft(d, e.Stuck(reason=f"an effect is unknown: {reason}"))]
+
+
+def telling(question: str, because: str, evidence: str) -> Decision:
+    return decide(
+        question,
+        "tell",
+        over={"stay silent": "people who asked must not have to look"},
+        because=(Claim(text=because, evidence=evidence),),
+        would_change="nothing: telling is always allowed",
+        fallback="the same words stand in `flyball show`",
+        rules=("tell/always",),
+    )
+
+
+async def tell(d: Delivery, ports: Ports, agent: str, what: str, text: str) -> bool:
+    """Tell whoever asked, once per `what`. False: not settled yet, look again. A message that fails is recorded and stops nothing."""
+    to = d.asked.asked_by
+    verb = Tell(to=to, thread=d.asked.root, text=text)
+    key = EffectKey(f"tell/{d.id}/{what}")
+    decision = telling(f"Tell {to} about {d.id}?", f"{d.id}: {what}", f"stream {delivery_stream(d.id)}")
+    outcome = await ports.gate.act(agent, verb, key=key, decision=decision, subject=delivery_stream(d.id), on_behalf_of=to)
+    return not isinstance(outcome, Pending)
+
+
+async def abandon(d: Delivery, ports: Ports, agent: str, reason: str, detail: str | None = None) -> list[Draft]:
+    """End a delivery before it merged, and say so. `detail` is text from outside, sealed."""
+    if not await tell(d, ports, agent, "abandoned", f"{d.id} was given up: {reason}"):
+        return []
+    sealed = await ports.seals.seal(detail) if detail else None
+    return [draft(d, e.Abandoned(reason=reason[:600], detail=sealed))]

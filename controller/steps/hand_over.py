@@ -1,0 +1,92 @@
+"""ROLLED_BACK: the innocent goes again; the culprit is reverted, and its fix is asked for."""
+
+from __future__ import annotations
+
+from controller.domain import events as e
+from controller.domain.decision import Claim, Decision, decide
+from controller.domain.delivery import Delivery
+from controller.domain.entry import Draft
+from controller.domain.ids import DeliveryId, delivery_stream, rollout_stream
+from controller.domain.rollout import Release
+from controller.domain.rollout import fold as fold_rollout
+from controller.errors import Permanent
+from controller.ports import Ports
+from controller.provenance.trailers import title_of
+from controller.steps.common import draft, tell
+
+AGENT = "responder"
+
+
+async def hand_over(d: Delivery, ports: Ports) -> list[Draft]:
+    service = ports.repository(d.repository).service
+    if service is None or d.merged is None or d.regressed is None:
+        raise Permanent(f"{d.id} was rolled back outside any release", "Run `flyball log verify`")
+    stream = rollout_stream(service.name, service.environment)
+    release = fold_rollout(stream, await ports.log.read(stream)).release_of(d.id, after=d.left_release)
+    if release is None or release.restored is None:
+        raise Permanent(f"{d.id} was rolled back by no release", "Run `flyball log verify`")
+    if d.id not in release.restored.culprits:
+        return [draft(d, e.WentAgain(release=release.number, reason="another change of the same release was the culprit"))]
+    if d.asked.cause is e.Cause.REVERT:
+        return [draft(d, e.Stuck(reason="the revert itself regressed: a person must look"))]
+    return await _hand_over(d, ports, release)
+
+
+async def _hand_over(d: Delivery, ports: Ports, release: Release) -> list[Draft]:
+    revert = DeliveryId(f"{d.id}-revert")
+    fix = DeliveryId(f"{d.id}-fix") if _may_fix(d, ports) else None
+    words = f"{d.id} was rolled back: {release.regression.reason if release.regression else release.reason}. Reverting it as {revert}"
+    words += f"; the fix is {fix}" if fix else "; it was a fix already, so the next idea is a person's"
+    if not await tell(d, ports, AGENT, "rolled-back", words):
+        return []
+    title = title_of(await ports.seals.open(d.task))
+    streams = [Draft(delivery_stream(revert), await _request(d, ports, revert, f"Revert: {title}", e.Cause.REVERT, None))]
+    if fix is not None:
+        task = await ports.seals.open(d.task)
+        streams.append(Draft(delivery_stream(fix), await _request(d, ports, fix, task, e.Cause.FIX, revert)))
+    return [draft(d, e.HandedOver(revert=revert, fix=fix, decision=_decision(d, release, fix))), *streams]
+
+
+def _may_fix(d: Delivery, ports: Ports) -> bool:
+    depth = d.asked.depth + 1
+    return d.asked.cause is e.Cause.TASK and depth <= min(ports.bounds.fix_depth, ports.bounds.spawn_depth)
+
+
+async def _request(
+    d: Delivery, ports: Ports, delivery: DeliveryId, task: str, cause: e.Cause, after: DeliveryId | None
+) -> e.TaskRequested:
+    return e.TaskRequested(
+        delivery=delivery,
+        repository=d.repository,
+        branch=d.branch,
+        task=await ports.seals.seal(task),
+        asked_by=d.asked.asked_by,
+        source="flyball",
+        event_id=f"{d.id}/{cause.value}",
+        feature=d.asked.feature,
+        cause=cause,
+        caused_by=d.id,
+        after=after,
+        root=d.asked.root,
+        depth=d.asked.depth + 1,
+        bad_commit=d.merged.commit if d.merged else None,
+    )
+
+
+def _decision(d: Delivery, release: Release, fix: DeliveryId | None) -> Decision:
+    why = release.regression.reason if release.regression else "it regressed"
+    return decide(
+        f"What becomes of {d.id} after its roll-back?",
+        "revert and fix" if fix else "revert and tell a person",
+        over={
+            "leave it on main": "the next release would carry it again",
+            ("revert and tell a person" if fix else "revert and fix"): "the bound on fixes is one deep" if not fix else "a fix is within bounds",
+        },
+        because=(
+            Claim(text=why, evidence=f"log#{release.regression_entry}"),
+            Claim(text="it is the culprit of its release", evidence=f"release {release.number}"),
+        ),
+        would_change="another culprit in the same release, or a fix depth above the bound",
+        fallback="main stays as it is, and the bad commit stays undeployable",
+        rules=("responder/revert-first", "responder/fix-depth"),
+    )
