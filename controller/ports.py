@@ -486,6 +486,9 @@ class Ports:
     policy: Policy
     bounds: Bounds
     repositories: Mapping[Repository, RepositoryConfig]
+    model_label: Label = Label.LIVE
+    tools: tuple[str, ...] = ()  # names of the tools that sessions can be given
+    tools_digest: Digest = Digest("")  # of their definitions
     worker: str = "controller"  # this process, as leases and intents name it
     caller: Caller = field(default_factory=lambda: Caller("service:controller", Digest("")))
 

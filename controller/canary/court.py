@@ -1,6 +1,6 @@
 """The judge's state of a release, folded from its sealed segments: what was looked at once is never looked at differently again.
 
-The fold is cached by (stream, release, number of segments); throwing the cache away only costs reading the blobs again.
+The fold is cached by everything that it depends on; throwing the cache away only costs reading the blobs again.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from controller.canary.judge import Judge, JudgeState
-from controller.domain.ids import Digest, StreamId, canonical
+from controller.domain.events import CanaryReady
+from controller.domain.ids import Digest, canonical
 from controller.domain.rollout import Rollout
 from controller.domain.verdict import JudgeConfig, WindowCounts
 from controller.errors import Permanent
 from controller.ports import Blobs
 
 CACHED = 64
-_cache: OrderedDict[tuple[StreamId, int, Digest | None], JudgeState] = OrderedDict()
+Key = tuple[JudgeConfig, CanaryReady, tuple[Digest, ...]]
+_cache: OrderedDict[Key, JudgeState] = OrderedDict()
 
 
 def judge_at(r: Rollout, config: JudgeConfig, weight_percent: int, step_start_ms: int) -> Judge:
@@ -29,18 +31,19 @@ def judge_at(r: Rollout, config: JudgeConfig, weight_percent: int, step_start_ms
 async def sealed_state(r: Rollout, config: JudgeConfig, blobs: Blobs) -> JudgeState:
     """The state after every sealed segment of the release under way."""
     first = judge_at(r, config, 0, 0)
-    release = r.current.number if r.current else 0
-    key = (r.stream, release, r.segments[-1].counts if r.segments else None)
-    if key not in _cache:
-        state = first.start()
-        for segment in r.segments:
-            judge = replace(first, weight_percent=segment.weight_percent, step_start_ms=segment.step_start_ms)
-            for window in unpack(await blobs.get(segment.counts)):
-                state = judge.step(state, window)
-        _cache[key] = state
-        while len(_cache) > CACHED:
-            _cache.popitem(last=False)
-    return _cache[key]
+    if r.ready is None:
+        raise Permanent(f"{r.stream} is judged before its canary was ready", "Run `flyball log verify`")
+    digests = tuple(segment.counts for segment in r.segments)
+    known = next((n for n in range(len(digests), 0, -1) if (config, r.ready, digests[:n]) in _cache), 0)
+    state = _cache[(config, r.ready, digests[:known])] if known else first.start()
+    for segment in r.segments[known:]:
+        judge = replace(first, weight_percent=segment.weight_percent, step_start_ms=segment.step_start_ms)
+        for window in unpack(await blobs.get(segment.counts)):
+            state = judge.step(state, window)
+    _cache[(config, r.ready, digests)] = state
+    while len(_cache) > CACHED:
+        _cache.popitem(last=False)
+    return state
 
 
 def pack(windows: list[WindowCounts]) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from controller.canary.common import RESPONDER, current, draft, place, unsettled
+from controller.canary.common import RESPONDER, current, draft, place, unsettled, wait
 from controller.domain import events as e
+from controller.domain.control import fold_people
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
-from controller.domain.ids import EffectKey, delivery_stream, rest_of
+from controller.domain.ids import DeliveryId, EffectKey, delivery_stream, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout
 from controller.domain.verbs import RestoreTraffic
 from controller.ports import Done, Ports
@@ -39,6 +40,15 @@ async def restore(r: Rollout, ports: Ports) -> list[Draft]:
         bad_commits=tuple(d.merged.commit for d in guilty if d.merged is not None),
     )
     return [draft(r, restored)]
+
+
+async def unstick(r: Rollout, ports: Ports) -> list[Draft]:
+    """STUCK: a named person lets it try again; without a confirmed release that means to begin a new one."""
+    words = fold_people(await ports.log.read(people_stream(DeliveryId(rest_of(r.stream)))))
+    if words.unstuck_times > r.unstuck and words.unstuck_by is not None:
+        return [draft(r, e.Unstuck(by=words.unstuck_by, to="REGRESSED" if r.confirmed else "IDLE"))]
+    reason = f"a person must look: {r.stuck_reason}; then `flyball unstick {rest_of(r.stream)}`"
+    return wait(r, ports, e.WaitsFor.PERSON, ports.bounds.consent_seconds, reason)
 
 
 def culprits(carried: list[Delivery]) -> list[Delivery]:

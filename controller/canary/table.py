@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from controller.canary.exposing import expose, judge, resume, watch
 from controller.canary.opening import build, open_release, start
-from controller.canary.restoring import restore
+from controller.canary.restoring import restore, unstick
 from controller.domain.entry import Draft
 from controller.domain.rollout import Rollout, RolloutPhase
 from controller.ports import Ports
@@ -22,4 +22,5 @@ TABLE: dict[RolloutPhase, Step] = {
     RolloutPhase.PAUSED: resume,  # releaser
     RolloutPhase.LIVE: watch,  # observer
     RolloutPhase.REGRESSED: restore,  # responder
+    RolloutPhase.STUCK: unstick,  # a named person
 }

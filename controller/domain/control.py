@@ -31,6 +31,7 @@ class People:
     rejected_by: str | None = None
     promoted_by: str | None = None
     unstuck_by: str | None = None
+    unstuck_times: int = 0
     retried_by: str | None = None
 
     def consent_to(self, head: Commit, policy: Digest) -> str | None:
@@ -59,7 +60,7 @@ def _evolve(p: People, event: e.PersonActed) -> People:
         case "promote":
             return replace(p, promoted_by=event.person)
         case "unstick":
-            return replace(p, unstuck_by=event.person)
+            return replace(p, unstuck_by=event.person, unstuck_times=p.unstuck_times + 1)
         case "retry":
             return replace(p, retried_by=event.person)
         case _:

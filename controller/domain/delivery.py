@@ -109,7 +109,8 @@ class Delivery:
     sent_back: str | None = None  # why it is with its author again; None: it is not
     failures: int = 0  # of the current step in a row
     end_reason: str | None = None
-    stuck_from: Phase | None = None
+    stuck_from: Phase | None = None  # None: not stuck
+    unstuck: int = 0  # how often a person has let it go on
     cost_micro_usd: MicroUsd = MicroUsd(0)
     tainted: bool = False
     phase_times: tuple[tuple[Phase, datetime], ...] = field(default=())
@@ -225,7 +226,7 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
         case e.Stuck():
             return replace(d, phase=P.STUCK, stuck_from=d.phase, end_reason=event.reason)
         case e.Unstuck():
-            return replace(d, phase=Phase(event.to), stuck_from=None, end_reason=None)
+            return replace(d, phase=Phase(event.to), stuck_from=None, end_reason=None, unstuck=d.unstuck + 1)
         case _:
             return d
 
@@ -249,7 +250,7 @@ def admit(state: Delivery, event: e.Event) -> str | None:
         return f"delivery {state.id} has been requested already"
     if state.phase in TERMINAL:
         return f"delivery {state.id} has ended ({state.phase})"
-    if state.phase is P.STUCK and not isinstance(event, e.Unstuck):
+    if state.phase is P.STUCK and not isinstance(event, e.Unstuck | e.Waited | e.StepFailed):
         return f"delivery {state.id} is stuck until a named person lets it go on"
     now = _probe(state, event)
     if now is not state.phase and now not in NEXT[state.phase]:

@@ -147,11 +147,12 @@ def _money(entry: Entry, *, reserved: int, spent: int) -> list[GuardRow]:
 def wakes(entry: Entry) -> tuple[StreamId, ...]:
     """Streams that have a reason to look again because of this entry, besides those that wait on its stream."""
     kind = kind_of(entry.stream)
+    about = entry.stream.partition("/")[2]
     if kind == "people":
-        return (StreamId("delivery/" + entry.stream.partition("/")[2]),)
-    if entry.stream == CONTROL:
-        return ()
+        return (StreamId(f"rollout/{about}"),) if "@" in about else (StreamId(f"delivery/{about}"),)
     event = entry.event
+    if entry.stream == CONTROL or isinstance(event, e.StepFailed):
+        return ()  # a failed step is left alone for a while
     if isinstance(event, e.Waited) and event.on is not None:
         return (entry.stream, event.on)
     return (entry.stream,)

@@ -47,6 +47,7 @@ class Queue:
     check: e.LandingChecked | None = None
     outcomes: tuple[tuple[DeliveryId, Outcome], ...] = ()
     waiting: e.Waited | None = None
+    failures: int = 0  # of the current step in a row
 
     def outcome_of(self, delivery: DeliveryId, head: Commit) -> Outcome | None:
         """The last outcome of exactly this head. None: it has had none yet."""
@@ -63,6 +64,9 @@ def fold(stream: StreamId, entries: list[Entry]) -> Queue:
 
 def evolve(state: Queue, entry: Entry) -> Queue:
     now = replace(state, version=entry.version)
+    if isinstance(entry.event, e.StepFailed):
+        return replace(now, failures=entry.event.attempt)
+    now = replace(now, failures=0)
     match entry.event:
         case e.Waited() as event:
             return replace(now, waiting=event)

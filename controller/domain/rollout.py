@@ -41,7 +41,7 @@ ROLLOUT_NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
     R.PAUSED: frozenset({R.BUILT}),
     R.LIVE: frozenset({R.IDLE, R.REGRESSED, R.PAUSED}),
     R.REGRESSED: frozenset({R.IDLE, R.STUCK}),
-    R.STUCK: frozenset({R.REGRESSED}),
+    R.STUCK: frozenset({R.REGRESSED, R.IDLE}),
 }
 
 
@@ -104,7 +104,8 @@ class Rollout:
     waiting: e.Waited | None = None
     attempts: int = 0  # at a canary for the current release; a pause or a lapse begins another
     failures: int = 0
-    stuck_reason: str | None = None
+    stuck_reason: str | None = None  # None: not stuck
+    unstuck: int = 0  # how often a person has let it go on
 
     @property
     def releases(self) -> int:
@@ -173,8 +174,9 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
             return _restored(s, event)
         case e.RolloutStuck() as event:
             return replace(s, phase=R.STUCK, stuck_reason=event.reason)
-        case e.Unstuck():
-            return replace(s, phase=R.REGRESSED, stuck_reason=None)
+        case e.Unstuck() as event:
+            free = replace(s, stuck_reason=None, unstuck=s.unstuck + 1)
+            return _end(free, ReleaseEnd.ROLLED_BACK) if event.to == R.IDLE.value else replace(free, phase=R.REGRESSED)
         case e.RegressionClosed() as event:
             still = tuple(r for r in s.open_regressions if r.bad_commit != event.bad_commit)
             return replace(s, open_regressions=still)

@@ -6,7 +6,7 @@ from controller.domain import events as e
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import rollout_stream
-from controller.domain.rollout import ReleaseEnd
+from controller.domain.rollout import ReleaseEnd, RolloutPhase
 from controller.domain.rollout import fold as fold_rollout
 from controller.errors import Permanent
 from controller.ports import Ports
@@ -23,7 +23,10 @@ async def deploy(d: Delivery, ports: Ports) -> list[Draft]:
         reason = f"merged as {d.merged.commit[:12]}; no service is configured for {d.repository}, so there is nothing to deploy"
         return await _confirm(d, ports, reason, None)
     stream = rollout_stream(service.name, service.environment)
-    release = fold_rollout(stream, await ports.log.read(stream)).release_of(d.id, after=d.left_release)
+    state = fold_rollout(stream, await ports.log.read(stream))
+    release = state.release_of(d.id, after=d.left_release)
+    if state.phase is RolloutPhase.STUCK and release is None:
+        return [draft(d, e.Stuck(reason=f"{stream} is stuck: {state.stuck_reason}"[:600]))]
     if release is not None and release.end is ReleaseEnd.NOTHING:
         return await _confirm(d, ports, f"nothing to deploy: {release.reason}", release.number)
     if release is not None and release.artefact is not None:
