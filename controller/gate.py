@@ -43,7 +43,7 @@ class Grants(Protocol):
     @property
     def digest(self) -> Digest: ...
 
-    def may(self, agent: str, verb: Verb) -> Grant: ...
+    def may(self, agent: str, verb: Verb, subject: StreamId) -> Grant: ...
 
 
 class EffectGate:
@@ -58,7 +58,14 @@ class EffectGate:
         self._in_flight: set[EffectKey] = set()
 
     async def act(
-        self, agent: str, verb: Verb, *, key: EffectKey, decision: Decision, subject: StreamId, on_behalf_of: str | None = None
+        self,
+        agent: str,
+        verb: Verb,
+        *,
+        key: EffectKey,
+        decision: Decision,
+        subject: StreamId,
+        on_behalf_of: str | None = None,
     ) -> Outcome:
         """Decide, record, act, record. Raises Refused when this agent may not, Permanent when the key means something else already."""
         if key in self._in_flight:
@@ -93,9 +100,13 @@ class EffectGate:
         guards: tuple[Guard, ...] = (NotStopped(stops),) if verb.direction == "forward" else ()
         if guards and (block := first_block(await self._log.control(), stops)):
             return block
-        grant = self._grants.may(agent, verb)
+        grant = self._grants.may(agent, verb, subject)
         if not grant.allowed:
-            raise Refused(f"agent {agent} may not {verb.name}: {grant.reason}", "Grant it in rbac/grants, or ask another agent", rules=grant.rules)
+            raise Refused(
+                f"agent {agent} may not {verb.name}: {grant.reason}",
+                "Grant it in rbac/grants, or ask another agent",
+                rules=grant.rules,
+            )
         intent = e.EffectIntended(
             key=effect.key,
             verb=verb.name,
@@ -116,7 +127,9 @@ class EffectGate:
             if isinstance(kept.guard, NotStopped):
                 return first_block(await self._log.control(), stops) or Blocked(ALL_SCOPE, kept.reason)
             return Pending(intent.deadline)
-        return await self._do(verb, fx.fold(effect.key, await self._log.read(stream)), caller, how="acted", at=kept.index)
+        return await self._do(
+            verb, fx.fold(effect.key, await self._log.read(stream)), caller, how="acted", at=kept.index
+        )
 
     async def _take_over(self, verb: Verb, effect: fx.Effect, caller: Caller) -> Outcome:
         now = self._clock.now()
@@ -124,7 +137,9 @@ class EffectGate:
             raise Permanent(f"effect {effect.key} is open without a deadline", "Run `flyball log verify`")
         if now < effect.deadline:
             return Pending(effect.deadline)
-        claim = e.EffectClaimed(owner=self._worker, fence=effect.fence + 1, deadline=now + timedelta(seconds=verb.deadline_s))
+        claim = e.EffectClaimed(
+            owner=self._worker, fence=effect.fence + 1, deadline=now + timedelta(seconds=verb.deadline_s)
+        )
         stream = effect_stream(effect.key)
         kept = await self._log.append([Draft(stream, claim)], expect={stream: effect.version}, by=caller)
         if isinstance(kept, Rejected):
@@ -141,7 +156,9 @@ class EffectGate:
         try:
             result = await self._bounded(self._hands[verb.port].act(effect.key, verb), verb)
         except Permanent as no:
-            return await self._end(effect, e.EffectFailed(fence=effect.fence, reason=str(no)[:600]), Failed(str(no)), caller)
+            return await self._end(
+                effect, e.EffectFailed(fence=effect.fence, reason=str(no)[:600]), Failed(str(no)), caller
+            )
         except (Temporary, TimeoutError):
             # It may or may not have happened. The intent stays open; after the deadline somebody claims it and looks.
             return Pending(effect.deadline or self._clock.now())
@@ -155,7 +172,9 @@ class EffectGate:
     async def _end(self, effect: fx.Effect, event: e.Event, outcome: Outcome, caller: Caller) -> Outcome:
         stream = effect_stream(effect.key)
         fence = HoldsFence(effect.key, effect.owner, effect.fence)
-        kept = await self._log.append([Draft(stream, event)], expect={stream: effect.version}, by=caller, guards=(fence,))
+        kept = await self._log.append(
+            [Draft(stream, event)], expect={stream: effect.version}, by=caller, guards=(fence,)
+        )
         if isinstance(kept, Rejected):
             return Pending(self._clock.now() + timedelta(seconds=1))  # somebody with a higher fence settles it
         return outcome
@@ -187,6 +206,3 @@ def _same_intent(effect: fx.Effect, verb: Verb) -> None:
             f"effect {effect.key} was intended as {effect.intent.verb} with other arguments",
             "A key means one effect for ever; this is a defect in the step that made the key",
         )
-
-
-

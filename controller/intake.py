@@ -54,7 +54,15 @@ class Intake:
         self._standing = standing
 
     async def ask(
-        self, person: str, task: str, *, repository: Repository, branch: Branch, source: Source, event_id: str, feature: str | None = None
+        self,
+        person: str,
+        task: str,
+        *,
+        repository: Repository,
+        branch: Branch,
+        source: Source,
+        event_id: str,
+        feature: str | None = None,
     ) -> Asked:
         """Ask for a change. The same `event_id` names the same delivery, however often it arrives."""
         who = self._may(person, "ask", repository)
@@ -62,7 +70,9 @@ class Intake:
         if not text:
             raise Refused("the task is empty", 'Say what is wanted: flyball run "…"')
         if len(text.encode()) > TASK_BYTES:
-            raise Refused(f"the task has {len(text.encode())} bytes, the bound is {TASK_BYTES}", "Say it shorter, or split it")
+            raise Refused(
+                f"the task has {len(text.encode())} bytes, the bound is {TASK_BYTES}", "Say it shorter, or split it"
+            )
         delivery = delivery_from_event(repository, event_id)
         stream = delivery_stream(delivery)
         if await self._log.stream(stream) is not None:
@@ -77,6 +87,7 @@ class Intake:
             event_id=event_id[:200],
             feature=feature,
             root=delivery,
+            depth=0,
         )
         kept = await self._log.append([Draft(stream, request)], expect={stream: 0}, by=self._caller(who))
         return Asked(delivery, new=not isinstance(kept, Rejected))
@@ -86,9 +97,14 @@ class Intake:
         state = await self._delivery(delivery)
         who = self._may(person, act, state.repository)
         if act in ("approve", "reject") and not state.needs_consent:
-            raise Refused(f"{delivery} is {state.phase} and waits for nobody's consent", f"Look at it: flyball show {delivery}")
+            raise Refused(
+                f"{delivery} is {state.phase} and waits for nobody's consent", f"Look at it: flyball show {delivery}"
+            )
         if act == "approve" and who == state.requested_by and state.tainted:
-            raise Refused(f"{delivery} read text from outside, so whoever asked for it may not approve it", "Ask somebody else to look")
+            raise Refused(
+                f"{delivery} read text from outside, so whoever asked for it may not approve it",
+                "Ask somebody else to look",
+            )
         if act == "unstick" and state.phase is not Phase.STUCK:
             raise Refused(f"{delivery} is {state.phase}, not stuck", f"Look at it: flyball show {delivery}")
         bound = act in ("approve", "reject")
@@ -130,7 +146,9 @@ class Intake:
         for _ in range(ATTEMPTS):
             row = await self._log.stream(stream)
             expect = {stream: row.version if row else 0}
-            if not isinstance(await self._log.append([Draft(stream, event)], expect=expect, by=self._caller(who)), Rejected):
+            if not isinstance(
+                await self._log.append([Draft(stream, event)], expect=expect, by=self._caller(who)), Rejected
+            ):
                 return
         raise Unavailable(f"{stream} is too busy to write to", "Try again")
 

@@ -111,7 +111,12 @@ class Drive(TypedDict):
 
 def edges(machine: Machine[Any]) -> set[tuple[str, str]]:
     """Phase to phase, as `NEXT` has it, between phases that have a step. Ends are END."""
-    return {(a.value, b.value) for a, followers in machine.next.items() for b in followers if a in machine.table and b in machine.table}
+    return {
+        (a.value, b.value)
+        for a, followers in machine.next.items()
+        for b in followers
+        if a in machine.table and b in machine.table
+    }
 
 
 def graph_of(machine: Machine[Any]) -> CompiledStateGraph[Drive, Ports, Drive, Drive]:

@@ -226,7 +226,9 @@ class Workspaces(Protocol):
         """A fresh tree at `base`; whatever an earlier process left there is thrown away."""
         ...
 
-    async def commit(self, session: str, repository: Repository, base: Commit, message: str, at: datetime) -> Committed | None:
+    async def commit(
+        self, session: str, repository: Repository, base: Commit, message: str, at: datetime
+    ) -> Committed | None:
         """The tree as one commit on `base`, in the forge's object store, no ref moved. None: nothing was changed.
 
         Never runs anything that the tree brings along (hooks, filters, fsmonitor). Raises Permanent on a symlink or submodule that was added.
@@ -439,12 +441,21 @@ Outcome = Done | Pending | Blocked | Failed | Unknown
 
 class Gate(Protocol):
     async def act(
-        self, agent: str, verb: Verb, *, key: EffectKey, decision: Decision, subject: StreamId, on_behalf_of: str | None = None
+        self,
+        agent: str,
+        verb: Verb,
+        *,
+        key: EffectKey,
+        decision: Decision,
+        subject: StreamId,
+        on_behalf_of: str | None = None,
     ) -> Outcome:
         """Decide, record, act, record. Raises Refused when this agent may not."""
         ...
 
-    async def blocked(self, agent: str, verb: type[Verb], *, repository: Repository, service: Service | None) -> Blocked | None:
+    async def blocked(
+        self, agent: str, verb: type[Verb], *, repository: Repository, service: Service | None
+    ) -> Blocked | None:
         """Whether a stop or freeze blocks this agent's forward verbs there. None: nothing does."""
         ...
 
@@ -568,13 +579,28 @@ class Desk(Protocol):
         ...
 
     async def decide(
-        self, badge: Badge, tool: ToolDefinition | None, name: str, arguments: Mapping[str, Any], *, turn: int, index: int
+        self,
+        badge: Badge,
+        tool: ToolDefinition | None,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        turn: int,
+        index: int,
     ) -> Allowed | Denied:
         """Decide one call; a refusal is durable before this returns. `tool=None`: there is no such tool."""
         ...
 
     def completed(
-        self, badge: Badge, tool: ToolDefinition, arguments: Mapping[str, Any], allowed: Allowed, result: ToolResult, *, turn: int, index: int
+        self,
+        badge: Badge,
+        tool: ToolDefinition,
+        arguments: Mapping[str, Any],
+        allowed: Allowed,
+        result: ToolResult,
+        *,
+        turn: int,
+        index: int,
     ) -> None:
         """The allowed call has been carried out with this result."""
         ...

@@ -24,7 +24,9 @@ def place(r: Rollout, ports: Ports) -> tuple[RepositoryConfig, ServiceConfig]:
     try:
         return ports.service(Service(name), environment)
     except KeyError:
-        raise Permanent(f"{r.stream} has no service configured any more", "Put [service] back into flyball.toml") from None
+        raise Permanent(
+            f"{r.stream} has no service configured any more", "Put [service] back into flyball.toml"
+        ) from None
 
 
 def current(r: Rollout) -> Release:

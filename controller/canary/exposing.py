@@ -109,7 +109,9 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:
     if status.confirmed_release == release.number:
         return await _confirm(r, ports, release, service)
     if status.canary_release != release.number or (status.weight_percent == 0 and not first):
-        return [draft(r, e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent))]
+        return [
+            draft(r, e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent))
+        ]
     if not status.canary_healthy:
         reason = f"it went down after its promotion: {status.canary_reason or 'its health check fails'}"
         look = None if first else await _look(r, ports, service)
@@ -278,7 +280,10 @@ async def _regression(
         decision=decide(
             f"Is release {release.number} hurting users?",
             "roll back",
-            over={"hold": "the evidence has crossed its line, or it is down", "promote": "it has been shown to be worse"},
+            over={
+                "hold": "the evidence has crossed its line, or it is down",
+                "promote": "it has been shown to be worse",
+            },
             because=(Claim(text=reason[:600], evidence=evidence, digest=look.counts if look else None),),
             would_change="fewer bad requests than the line allows at this alpha",
             fallback="all traffic to the confirmed release",
@@ -317,7 +322,11 @@ def _baking(r: Rollout) -> Decision:
         f"Keep all traffic on release {current(r).number}?",
         "hold",
         over={"confirm": "it has not been live long enough", "roll back": "it is healthy"},
-        because=(Claim(text="its health check passes; at 100 % there is no control to compare with", evidence="platform status"),),
+        because=(
+            Claim(
+                text="its health check passes; at 100 % there is no control to compare with", evidence="platform status"
+            ),
+        ),
         would_change="a failing health check, a stop, or the end of its bake",
         fallback="the weight returns to the former release by itself",
         rules=("rollout/bake",),
@@ -329,7 +338,10 @@ def _promoting(r: Rollout) -> Decision:
     return decide(
         f"Send all traffic to release {current(r).number}?",
         "promote",
-        over={"hold": "the promotion test is passed, or a person asked for it", "roll back": "nothing speaks against it"},
+        over={
+            "hold": "the promotion test is passed, or a person asked for it",
+            "roll back": "nothing speaks against it",
+        },
         because=(Claim(text=words, evidence=f"release {current(r).number}"),),
         would_change="a verdict to roll back, a hold, or a stop",
         fallback="the former release stands by until this one is confirmed",
@@ -342,7 +354,12 @@ def _confirming(r: Rollout) -> Decision:
         f"Confirm release {current(r).number}?",
         "confirm",
         over={"keep the former one standing by": "it has baked, healthy, with all the traffic"},
-        because=(Claim(text=f"live since {r.live_at.isoformat() if r.live_at else 'now'}", evidence=f"release {current(r).number}"),),
+        because=(
+            Claim(
+                text=f"live since {r.live_at.isoformat() if r.live_at else 'now'}",
+                evidence=f"release {current(r).number}",
+            ),
+        ),
         would_change="a failing health check or a hold",
         fallback="the former artefact can be released again",
         rules=("rollout/bake",),

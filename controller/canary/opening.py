@@ -35,7 +35,9 @@ async def open_release(r: Rollout, ports: Ports) -> list[Draft]:
     commit, why = await _target(r, ports, repository, waiting)
     if commit is None:
         return wait(r, ports, e.WaitsFor.AFTER, ports.bounds.wait_seconds, why)
-    carried = tuple([d.id for d in waiting if d.merged and await ports.forge.contains(repository.name, commit, d.merged.commit)])
+    carried = tuple(
+        [d.id for d in waiting if d.merged and await ports.forge.contains(repository.name, commit, d.merged.commit)]
+    )
     release = Release(r.releases + 1, commit, carried, None, ports.clock.now())
     if (person := held_by(await said(release, ports))) is not None:
         return wait(r, ports, e.WaitsFor.PERSON, ports.bounds.wait_seconds, f"held by {person}")
@@ -55,7 +57,9 @@ async def open_release(r: Rollout, ports: Ports) -> list[Draft]:
 async def build(r: Rollout, ports: Ports) -> list[Draft]:
     """OPENED: what is deployed is what the build command makes of the commit; the same output is not deployed twice."""
     release, (repository, service) = current(r), place(r, ports)
-    verb = Build(service=service.name, environment=service.environment, repository=repository.name, commit=release.commit)
+    verb = Build(
+        service=service.name, environment=service.environment, repository=repository.name, commit=release.commit
+    )
     key = EffectKey(f"build/{rest_of(r.stream)}/{release.commit}")
     outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_building(release), subject=r.stream)
     if isinstance(outcome, Failed):
@@ -68,7 +72,9 @@ async def build(r: Rollout, ports: Ports) -> list[Draft]:
     if r.confirmed is not None and r.confirmed.artefact == artefact:
         reason = f"the build of {release.commit[:12]} is byte for byte what release {r.confirmed.number} already serves"
         return [draft(r, e.NothingToDeploy(release=release.number, artefact=artefact, reason=reason))]
-    return [draft(r, e.ArtefactBuilt(release=release.number, artefact=artefact, duration_ms=outcome.result.duration_ms))]
+    return [
+        draft(r, e.ArtefactBuilt(release=release.number, artefact=artefact, duration_ms=outcome.result.duration_ms))
+    ]
 
 
 async def start(r: Rollout, ports: Ports) -> list[Draft]:
@@ -94,7 +100,9 @@ async def start(r: Rollout, ports: Ports) -> list[Draft]:
         return waiting
     status = await ports.platform.status(service.name, service.environment)
     if status.canary_release != release.number:
-        return [draft(r, _never_ran(r, f"its canary is gone: {status.canary_reason or 'the platform does not know it'}"))]
+        return [
+            draft(r, _never_ran(r, f"its canary is gone: {status.canary_reason or 'the platform does not know it'}"))
+        ]
     if not status.canary_healthy:
         if status.canary_reason or (r.waiting is not None and ports.clock.now() >= r.waiting.until):
             why = status.canary_reason or f"not healthy within {service.plan.ready_seconds} s"
@@ -109,7 +117,11 @@ async def _ready(r: Rollout, ports: Ports, release: Release, service: ServiceCon
         return [draft(r, r.ready.model_copy(update={"instances": instances}))]
     if r.confirmed is None:
         ready = e.CanaryReady(
-            release=release.number, instances=instances, boundaries=no_boundaries(), phi=prior_phi(service.judge), caveats=(FIRST,)
+            release=release.number,
+            instances=instances,
+            boundaries=no_boundaries(),
+            phi=prior_phi(service.judge),
+            caveats=(FIRST,),
         )
         return [draft(r, ready)]
     now = ports.clock.now()
@@ -163,7 +175,9 @@ async def _target(
 async def _undeployable(r: Rollout, ports: Ports, repository: RepositoryConfig, commit: Commit) -> str | None:
     """Why a commit may not be deployed. None: it may."""
     cures = {regression.bad_commit: await _cures(regression, ports) for regression in r.open_regressions}
-    ancestors = {regression.bad_commit for regression in r.open_regressions} | {c for found in cures.values() for c in found}
+    ancestors = {regression.bad_commit for regression in r.open_regressions} | {
+        c for found in cures.values() for c in found
+    }
     contained = {a for a in ancestors if await ports.forge.contains(repository.name, commit, a)}
     return deployable(commit, r.open_regressions, lambda _, a: a in contained, lambda one: cures[one.bad_commit])
 
@@ -217,7 +231,12 @@ def _opening(r: Rollout, commit: Commit, carried: tuple[DeliveryId, ...], why: s
         f"What is the next release of {rest_of(r.stream)}?",
         commit[:12],
         over={"nothing yet": "a merged change waits" if carried else "the service is not running", "the tip": why},
-        because=(Claim(text=f"it carries {', '.join(carried) or 'the branch as it is'}; compared with {against}", evidence=f"commit {commit}"),),
+        because=(
+            Claim(
+                text=f"it carries {', '.join(carried) or 'the branch as it is'}; compared with {against}",
+                evidence=f"commit {commit}",
+            ),
+        ),
         would_change="an open regression in it that nothing in it cures, a stop, or a hold",
         fallback="traffic stays on the confirmed release",
         rules=("rollout/oldest-first", "rollout/deployable"),
@@ -241,7 +260,11 @@ def _starting(release: Release, attempt: int) -> Decision:
         f"Start a canary of release {release.number}?",
         "start",
         over={"replace the confirmed release": "nothing is known of how it behaves"},
-        because=(Claim(text=f"artefact {release.artefact}, attempt {attempt}, at weight 0", evidence=f"commit {release.commit}"),),
+        because=(
+            Claim(
+                text=f"artefact {release.artefact}, attempt {attempt}, at weight 0", evidence=f"commit {release.commit}"
+            ),
+        ),
         would_change="a stop or a freeze",
         fallback="stop the canary; it has no traffic",
         rules=("rollout/canary-first",),

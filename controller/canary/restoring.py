@@ -63,11 +63,12 @@ def _restoring(r: Rollout, release: Release) -> Decision:
     return decide(
         f"Take all traffic off release {release.number}?",
         "roll back",
-        over={"wait for more evidence": "it has crossed its line", "restart the canary": "users would go on being hurt"},
+        over={
+            "wait for more evidence": "it has crossed its line",
+            "restart the canary": "users would go on being hurt",
+        },
         because=(Claim(text=why, evidence=f"log#{release.regression_entry}"),),
         would_change="nothing: a safe verb needs no permission beyond its grant",
         fallback="the platform's own deadline does the same",
         rules=("rollout/restore-confirmed",),
     )
-
-

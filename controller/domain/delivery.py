@@ -185,7 +185,9 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
             cost = MicroUsd(d.cost_micro_usd + event.cost_micro_usd)
             tainted = d.tainted or event.tainted
             authored = replace(d, phase=P.AUTHORED, change=event, iteration=event.iteration, heads=heads)
-            return replace(authored, cost_micro_usd=cost, tainted=tainted, sent_back=None, ci=None, ci_started=None, risk=None)
+            return replace(
+                authored, cost_micro_usd=cost, tainted=tainted, sent_back=None, ci=None, ci_started=None, risk=None
+            )
         case e.PullRequestOpened():
             return replace(d, phase=P.PROPOSED, pull_request=event.number)
         case e.CiStarted():
@@ -214,7 +216,9 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
         case e.RolledBack():
             return replace(d, phase=P.ROLLED_BACK, rolled_back=event)
         case e.WentAgain():
-            return replace(d, phase=P.MERGED, release=None, left_release=event.release, regressed=None, rolled_back=None)
+            return replace(
+                d, phase=P.MERGED, release=None, left_release=event.release, regressed=None, rolled_back=None
+            )
         case e.HandedOver():
             return replace(d, phase=P.HANDED_OVER, end_reason=f"reverted by {event.revert}, fixed by {event.fix}")
         case e.Abandoned():

@@ -162,7 +162,7 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
             return replace(s, phase=R.PAUSED, weight_percent=0, weight_until=None, step=-1)
         case e.ReleaseResumed():
             return replace(s, phase=R.BUILT, attempts=s.attempts + 1)
-        case e.Promoted():
+        case e.Promoted() as event:
             live = replace(_on_current(s, live=True), phase=R.LIVE, weight_percent=100, live_at=entry.time)
             return replace(live, weight_until=event.until)
         case e.ReleaseConfirmed():

@@ -10,11 +10,17 @@ from controller.domain.control import ALL_SCOPE
 from controller.domain.rollout import ReleaseEnd, Rollout
 
 
-def breaker(rollout: Rollout, service: str, now: datetime, bounds: Bounds, lifted_at: datetime | None) -> e.Frozen | None:
+def breaker(
+    rollout: Rollout, service: str, now: datetime, bounds: Bounds, lifted_at: datetime | None
+) -> e.Frozen | None:
     """The freeze that the service's roll-backs call for. None: there have not been enough since somebody last looked (`lifted_at`)."""
     since = now - timedelta(seconds=bounds.rollback_window_seconds)
     since = max(since, lifted_at) if lifted_at else since
-    backs = [r for r in rollout.ended if r.end is ReleaseEnd.ROLLED_BACK and r.restored and r.restored.traffic_back_at > since]
+    backs = [
+        r
+        for r in rollout.ended
+        if r.end is ReleaseEnd.ROLLED_BACK and r.restored and r.restored.traffic_back_at > since
+    ]
     if len(backs) < bounds.rollbacks_in_window:
         return None
     reason = f"{len(backs)} roll-backs within {bounds.rollback_window_seconds} s (bound {bounds.rollbacks_in_window})"

@@ -57,7 +57,9 @@ async def plan(q: Queue, ports: Ports) -> list[Draft]:
     task = await ports.seals.open(first.task)
     merged = await ports.forge.merge(repository, tip, change.head, merge_message(first, task, change.head), at)
     if isinstance(merged, Conflict):
-        return [_evict(q, None, first, change.head, "conflict", f"it conflicts with {branch} in {', '.join(merged.files)}")]
+        return [
+            _evict(q, None, first, change.head, "conflict", f"it conflicts with {branch} in {', '.join(merged.files)}")
+        ]
     planned = e.LandingPlanned(
         landing=q.landings + 1,
         base=tip,
@@ -87,9 +89,13 @@ async def check(q: Queue, ports: Ports) -> list[Draft]:
     run = await ports.ci.run(outcome.result.run)
     if run is None or run.state in ("queued", "running"):
         return []
-    failures = tuple(t.test[:300] for t in run.tests if not t.passed)[:50] or ((run.reason[:300],) if run.reason else ())
+    failures = tuple(t.test[:300] for t in run.tests if not t.passed)[:50] or (
+        (run.reason[:300],) if run.reason else ()
+    )
     passed = run.state == "passed"
-    checked = e.LandingChecked(landing=plan_.landing, passed=passed, run=run.run, reused=False, failures=() if passed else failures)
+    checked = e.LandingChecked(
+        landing=plan_.landing, passed=passed, run=run.run, reused=False, failures=() if passed else failures
+    )
     return [Draft(q.stream, checked)]
 
 
@@ -113,7 +119,9 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
     )
     decision = _landing(plan_, checked, first)
     key = EffectKey(f"land/{repository}/{plan_.tested}")
-    outcome = await ports.gate.act(AGENT, verb, key=key, decision=decision, subject=q.stream, on_behalf_of=first.asked.asked_by)
+    outcome = await ports.gate.act(
+        AGENT, verb, key=key, decision=decision, subject=q.stream, on_behalf_of=first.asked.asked_by
+    )
     if isinstance(outcome, Failed):
         return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=outcome.reason[:600]))]
     if not isinstance(outcome, Done):
@@ -152,7 +160,9 @@ async def _may_land(ports: Ports, first: Delivery, head: Commit) -> bool:
     return first.phase is Phase.CLEARED and first.head == head and said.held_by is None and said.rejected_by is None
 
 
-async def _verified(ports: Ports, repository: Repository, branch: Branch, plan_: e.LandingPlanned, first: Delivery) -> bool:
+async def _verified(
+    ports: Ports, repository: Repository, branch: Branch, plan_: e.LandingPlanned, first: Delivery
+) -> bool:
     """The branch contains what was tested, and it touches nothing but the pull request's own files."""
     tip = await ports.forge.tip(repository, branch)
     landed = tip is not None and await ports.forge.contains(repository, tip, plan_.tested)
@@ -167,7 +177,9 @@ async def _rebased(q: Queue, ports: Ports, first: Delivery, change: e.ChangeAuth
         raise Permanent(f"{first.id} has no first entry", "Run `flyball log verify`")
     rebased = await ports.forge.rebase(repository, change.base, change.head, tip, first.requested_at)
     if isinstance(rebased, Conflict):
-        return _evict(q, None, first, change.head, "conflict", f"rebasing on {branch} conflicts in {', '.join(rebased.files)}")
+        return _evict(
+            q, None, first, change.head, "conflict", f"rebasing on {branch} conflicts in {', '.join(rebased.files)}"
+        )
     reason = f"it was more than {ports.bounds.max_behind} landings behind {branch} and was rebased"
     moved = e.Evicted(
         landing=None,
@@ -181,7 +193,9 @@ async def _rebased(q: Queue, ports: Ports, first: Delivery, change: e.ChangeAuth
     return Draft(q.stream, moved)
 
 
-def _evict(q: Queue, landing: int | None, first: Delivery, head: Commit, why: Literal["conflict", "red"], reason: str) -> Draft:
+def _evict(
+    q: Queue, landing: int | None, first: Delivery, head: Commit, why: Literal["conflict", "red"], reason: str
+) -> Draft:
     return Draft(q.stream, e.Evicted(landing=landing, delivery=first.id, head=head, why=why, reason=reason[:600]))
 
 
@@ -223,7 +237,10 @@ def _landing(plan_: e.LandingPlanned, checked: e.LandingChecked, first: Delivery
         "land",
         over={"evict": "its run is green and nobody holds it", "wait": "it is first in line"},
         because=(
-            Claim(text=f"run {checked.run} passed on this very commit{' (for its pull request)' if checked.reused else ''}", evidence=f"run {checked.run}"),
+            Claim(
+                text=f"run {checked.run} passed on this very commit{' (for its pull request)' if checked.reused else ''}",
+                evidence=f"run {checked.run}",
+            ),
             Claim(text=f"{colour}, approved by {approver}", evidence=f"stream {delivery_stream(first.id)}"),
             Claim(text=f"line: {', '.join(plan_.order)}", evidence=f"landing {plan_.landing}"),
         ),

@@ -200,7 +200,9 @@ class Sweep:
 
     async def _pause(self, stop: asyncio.Event) -> None:
         now = self.ports.clock.now()
-        soonest = min((at for s, at in self.due.items() if s not in self.driving), default=now + timedelta(seconds=self.pace.tail))
+        soonest = min(
+            (at for s, at in self.due.items() if s not in self.driving), default=now + timedelta(seconds=self.pace.tail)
+        )
         seconds = min(self.pace.tail, max(0.005, (soonest - now).total_seconds()))
         try:
             await asyncio.wait_for(stop.wait(), seconds)

@@ -20,12 +20,16 @@ async def accept(d: Delivery, ports: Ports) -> list[Draft]:
         known = ", ".join(sorted(ports.repositories)) or "none"
         return await abandon(d, ports, AGENT, f"repository {asked.repository} is not configured here (known: {known})")
     if asked.depth > ports.bounds.spawn_depth:
-        return await abandon(d, ports, AGENT, f"spawn depth {asked.depth} is over the bound of {ports.bounds.spawn_depth}")
+        return await abandon(
+            d, ports, AGENT, f"spawn depth {asked.depth} is over the bound of {ports.bounds.spawn_depth}"
+        )
     if asked.after is not None and not await _over(ports, asked.after):
         if overdue(d, ports):
             return await abandon(d, ports, AGENT, f"{asked.after}, which comes first, did not end in time")
         on = delivery_stream(asked.after)
-        return wait(d, ports, e.WaitsFor.AFTER, on=on, seconds=ports.bounds.wait_seconds, reason=f"{asked.after} comes first")
+        return wait(
+            d, ports, e.WaitsFor.AFTER, on=on, seconds=ports.bounds.wait_seconds, reason=f"{asked.after} comes first"
+        )
     return [draft(d, e.TaskAccepted(budget_micro_usd=ports.bounds.delivery_micro_usd, decision=_decision(d, ports)))]
 
 

@@ -12,11 +12,9 @@ from controller.domain.entry import Draft
 from controller.domain.ids import (
     Branch,
     Commit,
-    EffectKey,
     MicroUsd,
     SessionId,
     author_branch,
-    delivery_stream,
     session_of,
     session_stream,
 )
@@ -26,7 +24,7 @@ from controller.domain.verbs import PushBranch
 from controller.errors import Permanent
 from controller.ports import Conflict, Failed, Ports
 from controller.provenance.trailers import title_of, trailers
-from controller.steps.common import abandon, draft, overdue, unsettled, wait
+from controller.steps.common import abandon, draft, overdue, push, unsettled, wait
 
 AGENT = "author"
 REVERTER = "responder"
@@ -41,7 +39,9 @@ async def author(d: Delivery, ports: Ports) -> list[Draft]:
             words = f"{block.scope} is {block.reason}"
             return wait(d, ports, e.WaitsFor.FREEZE, on=None, seconds=ports.bounds.wait_seconds, reason=words)
     if len(d.heads) >= ports.bounds.heads_per_delivery:
-        return await abandon(d, ports, AGENT, f"{len(d.heads)} heads were tried, which is the bound; a person must look")
+        return await abandon(
+            d, ports, AGENT, f"{len(d.heads)} heads were tried, which is the bound; a person must look"
+        )
     if d.asked.cause is e.Cause.REVERT:
         return await _revert(d, ports)
     return await _by_agent(d, ports)
@@ -54,10 +54,15 @@ async def _by_agent(d: Delivery, ports: Ports) -> list[Draft]:
     if state.started is None:
         begun = Draft(stream, await brief_for(d, ports, session))
         reason = f"the agent is at work (session {session})"
-        return [begun, *wait(d, ports, e.WaitsFor.SESSION, on=stream, seconds=ports.bounds.session_seconds, reason=reason)]
+        return [
+            begun,
+            *wait(d, ports, e.WaitsFor.SESSION, on=stream, seconds=ports.bounds.session_seconds, reason=reason),
+        ]
     if state.ended is None:
         if overdue(d, ports):
-            raise Permanent(f"session {session} did not end within {ports.bounds.session_seconds} s", "Is `flyball serve` running?")
+            raise Permanent(
+                f"session {session} did not end within {ports.bounds.session_seconds} s", "Is `flyball serve` running?"
+            )
         reason = f"the agent is at work (session {session})"
         return wait(d, ports, e.WaitsFor.SESSION, on=stream, seconds=ports.bounds.session_seconds, reason=reason)
     ended, started = state.ended, state.started
@@ -120,16 +125,14 @@ async def _revert(d: Delivery, ports: Ports) -> list[Draft]:
     return [draft(d, event)]
 
 
-async def _push(d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, session: SessionId | None) -> list[Draft] | None:
+async def _push(
+    d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, session: SessionId | None
+) -> list[Draft] | None:
     """None: the branch is there."""
-    verb = PushBranch(repository=d.repository, branch=branch, commit=head, expect=None)
-    key = EffectKey(f"push/{branch}/{head[:16]}")
-    outcome = await ports.gate.act(
-        agent, verb, key=key, decision=_push_decision(d, branch, head, session), subject=delivery_stream(d.id), on_behalf_of=d.asked.asked_by
-    )
+    outcome = await push(d, ports, agent, branch, head, _push_decision(d, branch, head, session))
     if isinstance(outcome, Failed):
         return await abandon(d, ports, agent, f"the branch could not be pushed: {outcome.reason}")
-    return unsettled(d, ports, outcome)
+    return None if outcome is None else unsettled(d, ports, outcome)
 
 
 def _push_decision(d: Delivery, branch: Branch, head: Commit, session: SessionId | None) -> Decision:
@@ -137,8 +140,16 @@ def _push_decision(d: Delivery, branch: Branch, head: Commit, session: SessionId
     return decide(
         f"Push the change of {d.id}?",
         "push",
-        over={"throw it away": "it is a change inside the task's paths", "push to main": "only the merge queue lands on main"},
-        because=(Claim(text=f"{head[:12]} was made by {made_by}; spent so far {usd(d.cost_micro_usd)}", evidence=f"commit {head}"),),
+        over={
+            "throw it away": "it is a change inside the task's paths",
+            "push to main": "only the merge queue lands on main",
+        },
+        because=(
+            Claim(
+                text=f"{head[:12]} was made by {made_by}; spent so far {usd(d.cost_micro_usd)}",
+                evidence=f"commit {head}",
+            ),
+        ),
         would_change="no change in the tree, or a path outside the grant",
         fallback=f"delete {branch}; main is untouched",
         rules=("author/own-branch",),

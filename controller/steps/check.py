@@ -9,11 +9,11 @@ from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import Commit, EffectKey, delivery_stream, digest_bytes
-from controller.domain.verbs import PushBranch, StartRun
+from controller.domain.verbs import StartRun
 from controller.errors import Permanent
 from controller.ports import CiRun, Conflict, Done, Failed, Ports
 from controller.provenance.trailers import merge_message
-from controller.steps.common import abandon, draft, overdue, unsettled, wait
+from controller.steps.common import abandon, draft, overdue, push, unsettled, wait
 
 AGENT = "checker"
 MESSAGE_CHARS = 4_000
@@ -25,10 +25,14 @@ async def check(d: Delivery, ports: Ports) -> list[Draft]:
         return await _start(d, ports)
     run = await ports.ci.run(d.ci_started.run)
     if run is None:
-        raise Permanent(f"CI does not know run {d.ci_started.run} any more", "Its results are lost: `flyball unstick` starts over")
+        raise Permanent(
+            f"CI does not know run {d.ci_started.run} any more", "Its results are lost: `flyball unstick` starts over"
+        )
     if run.state in ("queued", "running"):
         if overdue(d, ports):
-            return await abandon(d, ports, AGENT, f"CI did not finish within {ports.bounds.ci_seconds} s (run {run.run})")
+            return await abandon(
+                d, ports, AGENT, f"CI did not finish within {ports.bounds.ci_seconds} s (run {run.run})"
+            )
         reason = f"CI run {run.run}"
         return wait(d, ports, e.WaitsFor.CI, on=None, seconds=ports.bounds.ci_seconds, reason=reason)
     return await _report(d, ports, d.ci_started, run)
@@ -44,12 +48,16 @@ async def _start(d: Delivery, ports: Ports) -> list[Draft]:
     if (waiting := await _push_rebased(d, ports, change)) is not None:
         return waiting
     task = await ports.seals.open(d.task)
-    merged = await ports.forge.merge(d.repository, tip, change.head, merge_message(d, task, change.head), d.requested_at)
+    merged = await ports.forge.merge(
+        d.repository, tip, change.head, merge_message(d, task, change.head), d.requested_at
+    )
     if isinstance(merged, Conflict):
         return await send_back(d, ports, f"it conflicts with {d.branch} in {', '.join(merged.files)}")
     key = EffectKey(f"ci/{d.repository}/{merged.commit}")
     verb = StartRun(repository=d.repository, commit=merged.commit)
-    outcome = await ports.gate.act(AGENT, verb, key=key, decision=_decision(d, change.head, tip), subject=delivery_stream(d.id))
+    outcome = await ports.gate.act(
+        AGENT, verb, key=key, decision=_decision(d, change.head, tip), subject=delivery_stream(d.id)
+    )
     if isinstance(outcome, Failed):
         return await abandon(d, ports, AGENT, f"CI could not start: {outcome.reason}")
     if (waiting := unsettled(d, ports, outcome)) is not None:
@@ -61,21 +69,17 @@ async def _start(d: Delivery, ports: Ports) -> list[Draft]:
 
 async def _push_rebased(d: Delivery, ports: Ports, change: e.ChangeAuthored) -> list[Draft] | None:
     """After a clean rebase the pull request's branch follows the new head. None: it is there."""
-    now = await ports.forge.tip(d.repository, change.branch)
-    if now == change.head:
-        return None
-    verb = PushBranch(repository=d.repository, branch=change.branch, commit=change.head, expect=now)
-    key = EffectKey(f"push/{change.branch}/{change.head[:16]}")
-    decision = _following(change, now)
-    outcome = await ports.gate.act("author", verb, key=key, decision=decision, subject=delivery_stream(d.id))
-    return unsettled(d, ports, outcome)
+    outcome = await push(d, ports, "author", change.branch, change.head, _following(change))
+    return None if outcome is None else unsettled(d, ports, outcome)
 
 
 async def _report(d: Delivery, ports: Ports, begun: e.CiStarted, run: CiRun) -> list[Draft]:
     now = ports.clock.now()
     failures = [await _failure(ports, t.test, t.message) for t in run.tests if not t.passed][:FAILURES]
     if run.state == "broken":
-        failures.append(e.TestFailure(test="(the run itself)", verdict="unknown", message=await ports.seals.seal(run.reason)))
+        failures.append(
+            e.TestFailure(test="(the run itself)", verdict="unknown", message=await ports.seals.seal(run.reason))
+        )
     report = e.CiReported(
         head=begun.head,
         base=begun.base,
@@ -116,13 +120,15 @@ def _pushed_at(d: Delivery, now: datetime) -> datetime:
     return times[-1] if times else now
 
 
-def _following(change: e.ChangeAuthored, now: Commit | None) -> Decision:
+def _following(change: e.ChangeAuthored) -> Decision:
     return decide(
         f"Move {change.branch} to its rebased head?",
         "move",
         over={"leave it": "the pull request would show a head that is not the one tested"},
-        because=(Claim(text=f"{change.head[:12]} is the same change on a newer main", evidence=f"commit {change.head}"),),
-        would_change=f"{change.branch} no longer being at {(now or 'nothing')[:12]}",
+        because=(
+            Claim(text=f"{change.head[:12]} is the same change on a newer main", evidence=f"commit {change.head}"),
+        ),
+        would_change="somebody else having moved the branch",
         fallback="the former head is still in the repository",
         rules=("author/own-branch",),
     )

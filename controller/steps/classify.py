@@ -38,7 +38,11 @@ async def classify(d: Delivery, ports: Ports) -> list[Draft]:
         over={colour.value: WHY_NOT[colour] for colour in Colour if colour is not verdict.colour},
         because=(
             Claim(text=verdict.reason, evidence=f"commit {change.head}"),
-            Claim(text=f"{ci.tests} tests passed on {ci.tested[:12]} (run {ci.run})", evidence=f"blob {ci.log_digest}", digest=ci.log_digest),
+            Claim(
+                text=f"{ci.tests} tests passed on {ci.tested[:12]} (run {ci.run})",
+                evidence=f"blob {ci.log_digest}",
+                digest=ci.log_digest,
+            ),
         ),
         would_change="other files, more lines, no tests, taint, or another policy version",
         fallback="yellow waits for a person, red goes back to its author",

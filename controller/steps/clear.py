@@ -47,4 +47,6 @@ async def _consent(d: Delivery, ports: Ports, risk: e.RiskClassified, change: e.
     if overdue(d, ports):
         return await abandon(d, ports, AGENT, "nobody consented in time")
     reason = f"consent to {change.head[:12]} under {policy[:19]}"
-    return wait(d, ports, e.WaitsFor.CONSENT, on=people_stream(d.id), seconds=ports.bounds.consent_seconds, reason=reason)
+    return wait(
+        d, ports, e.WaitsFor.CONSENT, on=people_stream(d.id), seconds=ports.bounds.consent_seconds, reason=reason
+    )

@@ -9,17 +9,21 @@ from controller.domain.control import People, fold_people
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
-from controller.domain.ids import DeliveryId, EffectKey, StreamId, delivery_stream, people_stream
-from controller.domain.verbs import Tell
+from controller.domain.ids import Branch, Commit, DeliveryId, EffectKey, StreamId, delivery_stream, people_stream
+from controller.domain.verbs import PushBranch, Tell
 from controller.errors import Permanent
 from controller.ports import Blocked, Done, Failed, Outcome, Pending, Ports, Unknown
+
+NEW_BRANCH = "new"
 
 
 def draft(d: Delivery, event: e.Event) -> Draft:
     return Draft(delivery_stream(d.id), event)
 
 
-def wait(d: Delivery, ports: Ports, waits_for: e.WaitsFor, *, on: StreamId | None, seconds: int, reason: str) -> list[Draft]:
+def wait(
+    d: Delivery, ports: Ports, waits_for: e.WaitsFor, *, on: StreamId | None, seconds: int, reason: str
+) -> list[Draft]:
     """Say what the delivery waits for, once. The same wait again says nothing."""
     now = d.waiting
     if now is not None and (now.waits_for, now.on, now.reason) == (waits_for, on, reason):
@@ -49,7 +53,9 @@ def unsettled(d: Delivery, ports: Ports, outcome: Outcome) -> list[Draft] | None
             words = f"{scope} is {reason}"
             return wait(d, ports, e.WaitsFor.FREEZE, on=None, seconds=ports.bounds.wait_seconds, reason=words)
         case Failed(reason):
-            raise Permanent(f"the world refused: {reason}", "Look at the effect in `flyball show`, then `flyball unstick`")
+            raise Permanent(
+                f"the world refused: {reason}", "Look at the effect in `flyball show`, then `flyball unstick`"
+            )
         case Unknown(reason):
             return [draft(d, e.Stuck(reason=f"an effect is unknown: {reason}"))]
 
@@ -72,8 +78,31 @@ async def tell(d: Delivery, ports: Ports, agent: str, what: str, text: str) -> b
     verb = Tell(to=to, thread=d.asked.root, text=text)
     key = EffectKey(f"tell/{d.id}/{what}")
     decision = telling(f"Tell {to} about {d.id}?", f"{d.id}: {what}", f"stream {delivery_stream(d.id)}")
-    outcome = await ports.gate.act(agent, verb, key=key, decision=decision, subject=delivery_stream(d.id), on_behalf_of=to)
+    outcome = await ports.gate.act(
+        agent, verb, key=key, decision=decision, subject=delivery_stream(d.id), on_behalf_of=to
+    )
     return not isinstance(outcome, Pending)
+
+
+async def push(
+    d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, decision: Decision
+) -> Outcome | None:
+    """Point the delivery's own branch at `head`, from wherever it is now. None: it is there already.
+
+    The key holds what the branch is expected to be at, so that an attempt that a crash cut off is found and settled with the same arguments.
+    """
+    prefix = f"push/{branch}/{head[:16]}/"
+    begun = await ports.log.live(f"effect/{prefix}")
+    now = await ports.forge.tip(d.repository, branch)
+    if begun:
+        at = begun[0].stream.rpartition("/")[2]
+        now = None if at == NEW_BRANCH else Commit(at)
+    elif now == head:
+        return None
+    verb = PushBranch(repository=d.repository, branch=branch, commit=head, expect=now)
+    key = EffectKey(prefix + (now or NEW_BRANCH))
+    subject = delivery_stream(d.id)
+    return await ports.gate.act(agent, verb, key=key, decision=decision, subject=subject, on_behalf_of=d.asked.asked_by)
 
 
 async def abandon(d: Delivery, ports: Ports, agent: str, reason: str, detail: str | None = None) -> list[Draft]:

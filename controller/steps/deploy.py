@@ -33,7 +33,14 @@ async def deploy(d: Delivery, ports: Ports) -> list[Draft]:
         return [draft(d, e.RolloutJoined(release=release.number, commit=release.commit))]
     if overdue(d, ports):
         raise Permanent(f"{d.id} has waited for a release of {service.name} too long", "Look at `flyball status`")
-    return wait(d, ports, e.WaitsFor.ROLLOUT, on=stream, seconds=ports.bounds.wait_seconds, reason=f"the next release of {service.name}")
+    return wait(
+        d,
+        ports,
+        e.WaitsFor.ROLLOUT,
+        on=stream,
+        seconds=ports.bounds.wait_seconds,
+        reason=f"the next release of {service.name}",
+    )
 
 
 async def _confirm(d: Delivery, ports: Ports, reason: str, release: int | None) -> list[Draft]:

@@ -18,7 +18,9 @@ AGENT = "observer"
 async def follow(d: Delivery, ports: Ports) -> list[Draft]:
     service = ports.repository(d.repository).service
     if service is None:
-        raise Permanent(f"{d.repository} has lost its service while {d.id} was on its way", "Put [service] back into flyball.toml")
+        raise Permanent(
+            f"{d.repository} has lost its service while {d.id} was on its way", "Put [service] back into flyball.toml"
+        )
     stream = rollout_stream(service.name, service.environment)
     state = fold_rollout(stream, await ports.log.read(stream))
     release = state.release_of(d.id, after=d.left_release)
@@ -26,7 +28,9 @@ async def follow(d: Delivery, ports: Ports) -> list[Draft]:
         raise Permanent(f"{d.id} is in no release of {stream}", "Run `flyball log verify`")
     if release.regression is not None and release.regression_entry is not None:
         reason = release.regression.reason
-        return [draft(d, e.DeliveryRegressed(release=release.number, reason=reason, verdict_entry=release.regression_entry))]
+        return [
+            draft(d, e.DeliveryRegressed(release=release.number, reason=reason, verdict_entry=release.regression_entry))
+        ]
     if d.phase is Phase.DEPLOYING and release.live:
         return [draft(d, e.ReleaseLive(release=release.number))]
     if release.end is ReleaseEnd.CONFIRMED:

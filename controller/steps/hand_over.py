@@ -26,7 +26,9 @@ async def hand_over(d: Delivery, ports: Ports) -> list[Draft]:
     if release is None or release.restored is None:
         raise Permanent(f"{d.id} was rolled back by no release", "Run `flyball log verify`")
     if d.id not in release.restored.culprits:
-        return [draft(d, e.WentAgain(release=release.number, reason="another change of the same release was the culprit"))]
+        return [
+            draft(d, e.WentAgain(release=release.number, reason="another change of the same release was the culprit"))
+        ]
     if d.asked.cause is e.Cause.REVERT:
         return [draft(d, e.Stuck(reason="the revert itself regressed: a person must look"))]
     return await _hand_over(d, ports, release)
@@ -40,7 +42,9 @@ async def _hand_over(d: Delivery, ports: Ports, release: Release) -> list[Draft]
     if not await tell(d, ports, AGENT, "rolled-back", words):
         return []
     title = title_of(await ports.seals.open(d.task))
-    streams = [Draft(delivery_stream(revert), await _request(d, ports, revert, f"Revert: {title}", e.Cause.REVERT, None))]
+    streams = [
+        Draft(delivery_stream(revert), await _request(d, ports, revert, f"Revert: {title}", e.Cause.REVERT, None))
+    ]
     if fix is not None:
         task = await ports.seals.open(d.task)
         streams.append(Draft(delivery_stream(fix), await _request(d, ports, fix, task, e.Cause.FIX, revert)))
@@ -80,7 +84,9 @@ def _decision(d: Delivery, release: Release, fix: DeliveryId | None) -> Decision
         "revert and fix" if fix else "revert and tell a person",
         over={
             "leave it on main": "the next release would carry it again",
-            ("revert and tell a person" if fix else "revert and fix"): "the bound on fixes is one deep" if not fix else "a fix is within bounds",
+            ("revert and tell a person" if fix else "revert and fix"): "the bound on fixes is one deep"
+            if not fix
+            else "a fix is within bounds",
         },
         because=(
             Claim(text=why, evidence=f"log#{release.regression_entry}"),

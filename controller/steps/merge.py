@@ -33,15 +33,24 @@ async def merge(d: Delivery, ports: Ports) -> list[Draft]:
         on, seconds = people_stream(d.id), ports.bounds.consent_seconds
         return wait(d, ports, e.WaitsFor.PERSON, on=on, seconds=seconds, reason=f"held by {said.held_by}")
     if overdue(d, ports) and d.waiting is not None and d.waiting.waits_for is e.WaitsFor.QUEUE:
-        raise Permanent(f"{d.id} has waited for {line} too long", "Is `flyball serve` running? Then look at `flyball status`")
+        raise Permanent(
+            f"{d.id} has waited for {line} too long", "Is `flyball serve` running? Then look at `flyball status`"
+        )
     return wait(d, ports, e.WaitsFor.QUEUE, on=line, seconds=ports.bounds.wait_seconds, reason=f"in line at {line}")
 
 
 async def _evicted(d: Delivery, ports: Ports, evicted: e.Evicted) -> list[Draft]:
     if evicted.why == "base_moved" and evicted.new_head is not None:
-        return [draft(d, e.SentBack(to="PROPOSED", reason=evicted.reason, new_head=evicted.new_head, new_base=evicted.new_base))]
+        return [
+            draft(
+                d,
+                e.SentBack(to="PROPOSED", reason=evicted.reason, new_head=evicted.new_head, new_base=evicted.new_base),
+            )
+        ]
     if d.asked.cause is e.Cause.REVERT:
         return await abandon(d, ports, AGENT, f"{evicted.reason}; the fix goes forward instead")
     if d.rounds >= ports.bounds.ci_rounds:
-        return await abandon(d, ports, AGENT, f"{evicted.reason}; {d.rounds} CI rounds are the bound; a person must look")
+        return await abandon(
+            d, ports, AGENT, f"{evicted.reason}; {d.rounds} CI rounds are the bound; a person must look"
+        )
     return [draft(d, e.SentBack(to="ACCEPTED", reason=evicted.reason))]

@@ -34,7 +34,12 @@ async def propose(d: Delivery, ports: Ports) -> list[Draft]:
     key = EffectKey(f"pull-request/{change.branch}")
     agent = "responder" if d.asked.cause is e.Cause.REVERT else AGENT
     outcome = await ports.gate.act(
-        agent, verb, key=key, decision=_decision(d, change), subject=delivery_stream(d.id), on_behalf_of=d.asked.asked_by
+        agent,
+        verb,
+        key=key,
+        decision=_decision(d, change),
+        subject=delivery_stream(d.id),
+        on_behalf_of=d.asked.asked_by,
     )
     if (waiting := unsettled(d, ports, outcome)) is not None:
         return waiting
@@ -65,7 +70,10 @@ def _decision(d: Delivery, change: e.ChangeAuthored) -> Decision:
         "open",
         over={"wait": "the change is complete and nothing is gained by waiting"},
         because=(
-            Claim(text=f"{len(change.files)} files, {change.lines_changed} lines, iteration {change.iteration}", evidence=f"commit {change.head}"),
+            Claim(
+                text=f"{len(change.files)} files, {change.lines_changed} lines, iteration {change.iteration}",
+                evidence=f"commit {change.head}",
+            ),
         ),
         would_change="an open pull request on the same branch, which is then taken as this one",
         fallback="close the pull request; nothing has merged",

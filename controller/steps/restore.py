@@ -32,4 +32,6 @@ async def restore(d: Delivery, ports: Ports) -> list[Draft]:
         return [draft(d, back)]
     if state.phase is RolloutPhase.STUCK:
         return [draft(d, e.Stuck(reason=f"the roll-back failed: {state.stuck_reason}"))]
-    return wait(d, ports, e.WaitsFor.ROLLOUT, on=stream, seconds=ports.bounds.wait_seconds, reason="traffic is being taken back")
+    return wait(
+        d, ports, e.WaitsFor.ROLLOUT, on=stream, seconds=ports.bounds.wait_seconds, reason="traffic is being taken back"
+    )

@@ -1,0 +1,153 @@
+"""A CI run as a folder: all that is known of it is in files, and survives the controller and its own worker.
+
+- `spec.json`: what to run; written once.
+- `state.json`: where it is; replaced by rename, so that a reader sees the old one or the new one.
+- `tests.jsonl`: one line per finished test, appended while it runs.
+- `log.txt`: the output, once it has ended. `worker.txt`: what the worker itself had to say.
+- `lock`: held (flock) by whoever prepares or runs it. Nobody holds it and the state is not final: the worker is dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from controller.adapters.ci_results import MOST_TESTS, RunState, TestLine
+
+SLOT_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`state.json`."""
+
+    state: RunState
+    starts: int = 0  # workers started for it so far
+    started_at: datetime | None = None  # None: still queued
+    finished_at: datetime | None = None  # None: not finished
+    reason: str = ""
+    isolation: str = ""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def tree(self) -> Path:
+        return self.path / "tree"
+
+    @property
+    def scratch(self) -> Path:
+        return self.path / "scratch"
+
+    def exists(self) -> bool:
+        return (self.path / "spec.json").exists()
+
+    def write_spec(self, spec: dict[str, Any]) -> None:
+        self._replace("spec.json", json.dumps(spec, sort_keys=True))
+
+    def spec(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.path / "spec.json").read_text())
+        return found
+
+    def write(self, progress: Progress) -> None:
+        self._replace("state.json", json.dumps(asdict(progress), default=datetime.isoformat))
+
+    def progress(self) -> Progress:
+        try:
+            found = json.loads((self.path / "state.json").read_text())
+        except FileNotFoundError:
+            return Progress(RunState.QUEUED)
+        times = {name: datetime.fromisoformat(found[name]) for name in ("started_at", "finished_at") if found[name]}
+        return Progress(**{**found, **times, "state": RunState(found["state"])})
+
+    def _replace(self, name: str, text: str) -> None:
+        draft = self.path / f"{name}.{os.getpid()}.tmp"
+        with draft.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path / name)
+
+    def forget_tests(self) -> None:
+        (self.path / "tests.jsonl").unlink(missing_ok=True)
+
+    def add_test(self, line: TestLine) -> None:
+        with (self.path / "tests.jsonl").open("a") as file:
+            file.write(line.as_json() + "\n")
+
+    def tests(self) -> list[TestLine]:
+        """Those that have finished so far. A last line without its end is still being written, and left out."""
+        try:
+            text = (self.path / "tests.jsonl").read_text()
+        except FileNotFoundError:
+            return []
+        whole, _, _ = text.rpartition("\n")
+        return [TestLine(**json.loads(line)) for line in whole.splitlines()[:MOST_TESTS]]
+
+    def write_log(self, text: str) -> None:
+        (self.path / "log.txt").write_text(text)
+
+    def text(self, name: str) -> str:
+        """The contents of `log.txt` or `worker.txt`. Empty: not written yet."""
+        try:
+            return (self.path / name).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def lock(self) -> int | None:
+        """An open, locked descriptor; whoever inherits it keeps the lock. None: somebody holds it."""
+        return try_lock(self.path / "lock")
+
+
+def try_lock(path: Path) -> int | None:
+    """None: somebody holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextlib.contextmanager
+def slot(folder: Path, slots: int, wait_s: float) -> Iterator[None]:
+    """One of `slots` places to run, on this machine, among all processes. Raises TimeoutError after `wait_s`.
+
+    Only the holder of `turn` looks for a free place: however many wait, one polls the slots. Their order is not kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    give_up = monotonic() + wait_s
+    turn = _wait_for([folder / "turn"], give_up)
+    try:
+        held = _wait_for([folder / f"{number}.slot" for number in range(slots)], give_up)
+    finally:
+        os.close(turn)
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+def _wait_for(paths: list[Path], give_up: float) -> int:
+    while True:
+        for path in paths:
+            if (held := try_lock(path)) is not None:
+                return held
+        if monotonic() > give_up:
+            raise TimeoutError
+        sleep(SLOT_POLL_S)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

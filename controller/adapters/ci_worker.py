@@ -1,0 +1,57 @@
+"""One CI run, in a process of its own that outlives the controller which started it.
+
+    python -m controller.adapters.ci_worker <run folder>
+
+It inherits the run's lock, waits for a slot, runs the tests in their sandbox and leaves the result in the folder. If
+it dies, its sandbox dies with it, the lock is free, and the next look at the run starts another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from controller.adapters.ci_execute import CiConfig, Executed, execute
+from controller.adapters.ci_folder import Progress, RunFolder, now, slot
+from controller.adapters.ci_results import RunState
+from controller.adapters.sandbox import Sandbox, SandboxBroken
+from controller.adapters.sandbox_rungs import Rung
+
+
+def work(folder: RunFolder) -> None:
+    spec = folder.spec()
+    queued = folder.progress()
+    try:
+        with slot(Path(spec["slots_folder"]), spec["slots"], spec["queue_wait_s"]):
+            running = replace(queued, state=RunState.RUNNING, started_at=now())
+            folder.write(running)
+            _run_and_record(folder, running)
+    except TimeoutError:
+        reason = f"waited {spec['queue_wait_s']:g} s for one of {spec['slots']} places; allow more with `ci.slots`"
+        folder.write(replace(queued, state=RunState.BROKEN, finished_at=now(), reason=reason))
+    shutil.rmtree(folder.tree)
+    shutil.rmtree(folder.scratch)
+
+
+def _run_and_record(folder: RunFolder, running: Progress) -> None:
+    try:
+        executed = asyncio.run(_execute(folder))
+    except SandboxBroken as error:
+        folder.write(replace(running, state=RunState.BROKEN, finished_at=now(), reason=str(error)))
+        return
+    folder.write_log(executed.output)
+    ended = replace(running, finished_at=now(), isolation=executed.isolation)
+    folder.write(replace(ended, state=executed.state, reason=executed.reason))
+
+
+async def _execute(folder: RunFolder) -> Executed:
+    spec = folder.spec()
+    sandbox = Sandbox(Rung(spec["rung"]), spec["why"])
+    return await execute(sandbox, folder.tree, CiConfig.of_json(spec["config"]), folder.scratch, folder.add_test)
+
+
+if __name__ == "__main__":
+    work(RunFolder(Path(sys.argv[1])))

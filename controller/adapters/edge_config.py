@@ -1,0 +1,110 @@
+"""What the edge is told to run: one JSON file, refused as a whole when anything in it is unknown.
+
+Commands are argument lists, never shell lines; `{python}`, `{port}`, `{source}` and `{out}` are the only placeholders.
+A running edge takes a new configuration for everything that the next build or the next instance reads; what is bound
+already (ports, names, repositories) needs a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from controller.domain.base import Fact
+from controller.domain.ids import Repository, Service
+from controller.errors import ConfigError
+
+PortNumber = Annotated[int, Field(ge=0, le=65535)]
+Arguments = Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+
+
+class CountSource(StrEnum):
+    """Whose counts a service is judged by. Both arms of a comparison always have the same."""
+
+    OTLP = "otlp"  # the service's own metrics
+    PROXY = "proxy"  # what the proxy saw of it
+    AUTO = "auto"  # otlp when the confirmed version has sent any, else proxy
+
+
+class ServiceSettings(Fact):
+    name: Name
+    environment: Name = "production"
+    repository: Name
+    git_dir: Path  # bare repository that commits are exported from
+    port: PortNumber = 0  # public, on loopback; 0: any free one
+    build: Arguments | None = None  # None: the exported tree is the artefact
+    start: Arguments
+    health: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = "/health"
+    ready_seconds: Annotated[float, Field(gt=0, le=600)] = 60
+    build_seconds: Annotated[float, Field(gt=0, le=280)] = 240  # below the deadline of the Build verb, 300 s
+    telemetry: CountSource = CountSource.AUTO
+    python: str = sys.executable
+    env: dict[str, str] = Field(default_factory=dict, max_length=64)
+
+    @property
+    def slot(self) -> str:
+        """What its state is kept under."""
+        return f"{self.name}@{self.environment}"
+
+
+class EdgeConfig(Fact):
+    orphan_seconds: Annotated[float, Field(gt=0)] | None = None  # None: it never ends by itself
+    otlp_port: PortNumber = 0  # 0: any free one
+    hold_ms: Annotated[int, Field(ge=0, le=60_000)] = (
+        1_000  # a window stays open this long for late points: two export intervals
+    )
+    services: Annotated[tuple[ServiceSettings, ...], Field(min_length=1, max_length=32)]
+
+    @model_validator(mode="after")
+    def _names_once(self) -> EdgeConfig:
+        names = [service.name for service in self.services]
+        if len(names) != len(set(names)):
+            raise ValueError("services must have different names: telemetry knows a service by its name alone")
+        return self
+
+    def service(self, name: Service, environment: str) -> ServiceSettings | None:
+        """None: this edge does not run it."""
+        return next((s for s in self.services if (s.name, s.environment) == (name, environment)), None)
+
+    def unchangeable(self, new: EdgeConfig) -> list[str]:
+        """The settings in `new` that a running edge cannot take over, as "setting: old -> new"."""
+        found = [] if new.otlp_port == self.otlp_port else [f"otlp_port: {self.otlp_port} -> {new.otlp_port}"]
+        after = {service.slot: service for service in new.services}
+        for service in self.services:
+            other = after.pop(service.slot, None)
+            if other is None:
+                found.append(f"service {service.slot}: gone")
+                continue
+            for field in ("port", "repository", "git_dir"):
+                was, is_now = getattr(service, field), getattr(other, field)
+                found += [] if was == is_now else [f"service {service.slot}, {field}: {was} -> {is_now}"]
+        return found + [f"service {slot}: new" for slot in after]
+
+
+def load_config(path: Path) -> EdgeConfig:
+    """Raises `ConfigError` that names the field."""
+    try:
+        return EdgeConfig.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError, json.JSONDecodeError) as error:
+        raise ConfigError(f"edge configuration {path} is unusable: {error}", "Correct the file") from error
+
+
+def filled(arguments: tuple[str, ...], **values: str) -> list[str]:
+    """The command with its placeholders replaced; other braces stay as they are."""
+    words = []
+    for argument in arguments:
+        word = argument
+        for name, value in values.items():
+            word = word.replace(f"{{{name}}}", value)
+        words.append(word)
+    return words
+
+
+def repository_of(settings: ServiceSettings) -> Repository:
+    return Repository(settings.repository)

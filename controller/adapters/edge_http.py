@@ -1,0 +1,268 @@
+"""HTTP/1.1 on raw asyncio streams: heads, bodies, a small server and a small client, all of them bounded.
+
+The proxy moves bytes and must not pay for more than it reads; what it cannot frame beyond doubt (two lengths, folded
+fields, a chunked body with a length) it refuses, because two readers who disagree on where a request ends are how
+requests are smuggled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import parse_qsl, urlsplit
+
+LOOPBACK = "127.0.0.1"
+LARGEST_HEAD_BYTES = 32 << 10
+MOST_FIELDS = 100
+PIECE_BYTES = 64 << 10
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade content-length".split()
+)
+
+
+class BadMessage(Exception):  # noqa: N818  it is answered, and never leaves the server
+    """Not to be understood, or too large; `status` is what its sender is told."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(slots=True)
+class Head:
+    """First line and fields of a request or an answer; names in lower case."""
+
+    first: bytes
+    fields: list[tuple[bytes, bytes]]
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value. None: no such field."""
+        for field, value in self.fields:
+            if field == name:
+                return value
+        return None
+
+    def all(self, name: bytes) -> list[bytes]:
+        return [value for field, value in self.fields if field == name]
+
+
+async def read_head(reader: StreamReader) -> Head | None:
+    """None: the peer closed the connection between messages. Raises `BadMessage` and `IncompleteReadError`."""
+    try:
+        raw = await reader.readuntil(b"\r\n\r\n")
+    except IncompleteReadError as cut:
+        if not cut.partial:
+            return None
+        raise
+    except LimitOverrunError as error:
+        raise BadMessage(431, f"the head exceeds {LARGEST_HEAD_BYTES} bytes") from error
+    return parse_head(raw)
+
+
+def parse_head(raw: bytes) -> Head:
+    first, *lines = raw[:-4].split(b"\r\n")
+    if len(lines) > MOST_FIELDS:
+        raise BadMessage(431, f"more than {MOST_FIELDS} fields")
+    fields = []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if (
+            not colon
+            or not name
+            or name[:1] in b" \t"
+            or name[-1:] in b" \t"
+            or b"\n" in line
+            or b"\r" in line
+            or b"\0" in line
+        ):
+            raise BadMessage(400, "a header field is malformed")
+        fields.append((name.lower(), value.strip(b" \t")))
+    return Head(first, fields)
+
+
+CHUNKED = -1
+UNTIL_CLOSE = -2
+
+
+def body_length(head: Head, *, when_absent: int) -> int:
+    """Bytes of the body, or CHUNKED, or `when_absent`."""
+    codings, lengths = head.all(b"transfer-encoding"), set(head.all(b"content-length"))
+    if codings:
+        if lengths or len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise BadMessage(400, "the body has two lengths, or a transfer coding other than chunked")
+        return CHUNKED
+    if not lengths:
+        return when_absent
+    (length, *others) = lengths
+    if others or not length.isdigit() or len(length) > 15:
+        raise BadMessage(400, "the content length is not one number")
+    return int(length)
+
+
+async def copy_body(
+    reader: StreamReader, length: int, write: Callable[[bytes], Awaitable[None]], *, frame: bool
+) -> None:
+    """Hand a body on piece by piece, as chunks when `frame`. Trailers are read and dropped."""
+    if length == CHUNKED:
+        while size := await _chunk_size(reader):
+            await _copy(reader, size, write, frame=frame)
+            if await reader.readexactly(2) != b"\r\n":
+                raise BadMessage(400, "a chunk is longer than it says")
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            pass
+    elif length == UNTIL_CLOSE:
+        while piece := await reader.read(PIECE_BYTES):
+            await write(_framed(piece) if frame else piece)
+    else:
+        await _copy(reader, length, write, frame=frame)
+    if frame:
+        await write(b"0\r\n\r\n")
+
+
+async def _chunk_size(reader: StreamReader) -> int:
+    text = (await reader.readuntil(b"\r\n"))[:-2].partition(b";")[0].strip()
+    if not text or len(text) > 8 or text.strip(b"0123456789abcdefABCDEF"):
+        raise BadMessage(400, "a chunk's size is not a hexadecimal number")
+    return int(text, 16)
+
+
+async def _copy(reader: StreamReader, size: int, write: Callable[[bytes], Awaitable[None]], *, frame: bool) -> None:
+    while size:
+        piece = await reader.read(min(size, PIECE_BYTES))
+        if not piece:
+            raise IncompleteReadError(b"", size)
+        size -= len(piece)
+        await write(_framed(piece) if frame else piece)
+
+
+def _framed(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+async def read_body(reader: StreamReader, length: int, most_bytes: int) -> bytes:
+    """The whole body. Raises `BadMessage` 413 beyond `most_bytes`."""
+    if length > most_bytes:
+        raise BadMessage(413, f"the body exceeds {most_bytes} bytes")
+    pieces: list[bytes] = []
+    left = most_bytes
+
+    async def take(piece: bytes) -> None:
+        nonlocal left
+        left -= len(piece)
+        if left < 0:
+            raise BadMessage(413, f"the body exceeds {most_bytes} bytes")
+        pieces.append(piece)
+
+    await copy_body(reader, length, take, frame=False)
+    return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    path: str
+    query: dict[str, str]
+    head: Head
+    body: bytes
+
+    def field(self, name: str) -> str:
+        """Empty when absent."""
+        return (self.head.get(name.encode()) or b"").decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    retry_after_s: int | None = None  # None: nothing is said about trying again
+
+    def encode(self, *, keep: bool) -> bytes:
+        retry = "" if self.retry_after_s is None else f"retry-after: {self.retry_after_s}\r\n"
+        head = f"HTTP/1.1 {self.status} {phrase(self.status)}\r\ncontent-type: {self.content_type}\r\ncontent-length: {len(self.body)}\r\n{retry}"
+        return (head + ("\r\n" if keep else "connection: close\r\n\r\n")).encode() + self.body
+
+
+def phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+@dataclass(slots=True)
+class SmallServer:
+    """Requests that fit in memory, one handler. More at once than `most_at_once` are told to come back."""
+
+    handler: Callable[[Request], Awaitable[Response]]
+    most_body_bytes: int
+    most_at_once: int = 64
+    read_within_s: float = 30
+    busy: int = 0
+
+    async def listen(self, port: int) -> asyncio.Server:
+        return await asyncio.start_server(self._connection, LOOPBACK, port, limit=LARGEST_HEAD_BYTES)
+
+    async def _connection(self, reader: StreamReader, writer: StreamWriter) -> None:
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (OSError, IncompleteReadError, asyncio.CancelledError):  # gone, too slow, or we are closing
+            pass
+        finally:
+            writer.close()
+
+    async def _one(self, reader: StreamReader, writer: StreamWriter) -> bool:
+        """Whether the connection may carry another request."""
+        try:
+            async with asyncio.timeout(self.read_within_s):
+                head = await read_head(reader)
+            if head is None:
+                return False
+            response, keep = await self._answer(head, reader)
+        except (BadMessage, LimitOverrunError) as error:
+            status = error.status if isinstance(error, BadMessage) else 400
+            response, keep = Response(status, str(error).encode(), "text/plain"), False
+        writer.write(response.encode(keep=keep))
+        await writer.drain()
+        return keep
+
+    async def _answer(self, head: Head, reader: StreamReader) -> tuple[Response, bool]:
+        if self.busy >= self.most_at_once:
+            return Response(429, b"busy", "text/plain", retry_after_s=1), False
+        self.busy += 1
+        try:
+            async with asyncio.timeout(self.read_within_s):
+                body = await read_body(reader, body_length(head, when_absent=0), self.most_body_bytes)
+            keep = (head.get(b"connection") or b"").lower() != b"close"
+            return await self.handler(_request(head, body)), keep
+        finally:
+            self.busy -= 1
+
+
+def _request(head: Head, body: bytes) -> Request:
+    try:
+        method, target, _ = head.first.decode("ascii").split(" ")
+    except ValueError as error:
+        raise BadMessage(400, "the request line is malformed") from error
+    parts = urlsplit(target)
+    return Request(method, parts.path, dict(parse_qsl(parts.query)), head, body)
+
+
+async def get_status(port: int, path: str, within_s: float) -> int | None:
+    """The status of a GET on loopback. None: no answer in time."""
+    try:
+        async with asyncio.timeout(within_s):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=LARGEST_HEAD_BYTES)
+            try:
+                fields = f"host: {LOOPBACK}:{port}\r\nconnection: close\r\n"
+                writer.write(f"GET {path} HTTP/1.1\r\n{fields}\r\n".encode())
+                head = await read_head(reader)
+            finally:
+                writer.close()
+    except (OSError, IncompleteReadError, BadMessage):  # TimeoutError is an OSError
+        return None
+    return int(head.first[9:12]) if head and head.first[9:12].isdigit() else None

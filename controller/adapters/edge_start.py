@@ -1,0 +1,169 @@
+"""Find the running edge of a folder, or start it detached: whoever comes second finds the first one's.
+
+The folder tells everything: `lock` is held by a living edge, `ports.json` says where it listens, `token` lets its owner
+in, `edge.log` holds what it said. A running edge takes over a changed configuration where it can, and is left alone
+where it cannot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+import controller
+from controller.adapters.edge_config import EdgeConfig
+from controller.adapters.edge_http import LOOPBACK
+from controller.adapters.edge_processes import plain_environment
+from controller.adapters.edge_state import replace_file
+from controller.domain.ids import Service
+from controller.errors import ConfigError, Unavailable
+
+READY_WITHIN_S = 20.0
+LOOK_EVERY_S = 0.05
+TAIL_BYTES = 2_000
+LARGEST_LOG_BYTES = 8 << 20
+OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeHandle:
+    """Where a ready edge is reached."""
+
+    pid: int
+    admin_url: str
+    otlp_url: str
+    services: dict[Service, int]  # public ports
+    token: str
+
+    def url(self, service: Service) -> str:
+        return f"http://{LOOPBACK}:{self.services[service]}"
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token}"}
+
+
+async def ensure_edge(folder: Path, config: EdgeConfig) -> EdgeHandle:
+    """Ready when it returns. Raises `Unavailable` with the log's tail, `ConfigError` when the running one cannot take `config` over."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    with _one_starter(folder) as mine:
+        found = await running(folder)
+        if found is not None:
+            await _configured(found, config)
+            return found
+        if not mine:
+            return await _ready(folder, None)
+        replace_file(folder / "config.json", config.model_dump_json().encode())
+        return await _ready(folder, _spawn(folder))
+
+
+@contextmanager
+def _one_starter(folder: Path) -> Iterator[bool]:
+    """Whether this process may start one. Otherwise somebody else is starting it."""
+    with (folder / "starting").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _spawn(folder: Path) -> subprocess.Popen[bytes]:
+    path = folder / "edge.log"
+    if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
+        path.replace(folder / "edge.log.old")
+    words = [
+        sys.executable,
+        "-m",
+        "controller.service.edge",
+        "--dir",
+        str(folder),
+        "--config",
+        str(folder / "config.json"),
+    ]
+    home = str(Path(controller.__file__ or ".").resolve().parent.parent)
+    with path.open("ab") as log:
+        return subprocess.Popen(
+            words,
+            cwd=folder,
+            env={**plain_environment(), "PYTHONPATH": home},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+async def _ready(folder: Path, child: subprocess.Popen[bytes] | None) -> EdgeHandle:
+    """`child=None`: another process has started it."""
+    deadline = asyncio.get_running_loop().time() + READY_WITHIN_S
+    while asyncio.get_running_loop().time() < deadline:
+        found = await running(folder)
+        if found is not None:
+            return found
+        if child is not None and child.poll() is not None:
+            raise Unavailable(
+                f"the edge ended with exit code {child.returncode} before it was ready: {tail(folder)}", "Read its log"
+            )
+        await asyncio.sleep(LOOK_EVERY_S)
+    if child is not None:
+        child.kill()
+    raise Unavailable(
+        f"the edge in {folder} was not ready within {READY_WITHIN_S:g} s: {tail(folder)}", "Read edge.log there"
+    )
+
+
+def tail(folder: Path) -> str:
+    path = folder / "edge.log"
+    if not path.exists():
+        return "it has said nothing"
+    with path.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
+        return log.read().decode(errors="replace").strip()
+
+
+def handle_of(folder: Path) -> EdgeHandle | None:
+    """As the files tell, whether or not somebody listens. None: no edge has said that it is ready."""
+    try:
+        ports = json.loads((folder / "ports.json").read_text())
+        token = (folder / "token").read_text()
+    except FileNotFoundError:
+        return None
+    admin, otlp = (f"http://{LOOPBACK}:{ports[name]}" for name in ("admin", "otlp"))
+    return EdgeHandle(ports["pid"], admin, otlp, ports["services"], token)
+
+
+async def running(folder: Path) -> EdgeHandle | None:
+    """None: no edge answers there."""
+    found = handle_of(folder)
+    if found is None:
+        return None
+    try:
+        async with httpx2.AsyncClient(trust_env=False, timeout=2.0) as client:
+            answer = await client.get(f"{found.admin_url}/health", headers=found.authorization)
+    except httpx2.TransportError:
+        return None
+    return found if answer.status_code == OK else None
+
+
+async def _configured(found: EdgeHandle, config: EdgeConfig) -> None:
+    async with httpx2.AsyncClient(trust_env=False, timeout=5.0) as client:
+        content = config.model_dump_json().encode()
+        answer = await client.post(f"{found.admin_url}/config", headers=found.authorization, content=content)
+    if answer.status_code != OK:
+        said = answer.json()
+        raise ConfigError(
+            f"the edge that runs as process {found.pid} refused the configuration: {said['message']}",
+            said.get("way_out", ""),
+        )

@@ -1,0 +1,193 @@
+"""The ladder: three ways of shutting a command in, best first, and the plan that `sandbox_enter` carries out for each.
+
+What a command sees on the first two rungs is the same and small: /usr and what it needs to link and resolve names,
+the Python environment it runs on, the folders named as readable, a bounded /tmp, its tree at `INSIDE`, and a network
+that is its own loopback.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from controller.adapters.sandbox_enter import STAGE
+from controller.adapters.sandbox_seccomp import deny_list
+
+INSIDE = "/workspace"
+LINKED = ("/bin", "/sbin", "/lib", "/lib64", "/lib32")
+NEEDED: tuple[str, ...] = (
+    "/usr",
+    "/nix/store",
+    "/etc/alternatives",
+    "/etc/group",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+)
+NEEDED += ("/etc/mime.types", "/etc/nsswitch.conf", "/etc/passwd", "/etc/protocols", "/etc/services", "/etc/ssl")
+DEVICE_LINKS: tuple[tuple[str, str], ...] = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+)
+DEVICE_LINKS += (("/dev/stderr", "/proc/self/fd/2"), ("/dev/ptmx", "pts/ptmx"), ("/var/tmp", "/tmp"))  # noqa: S108
+FIRST_UID, UIDS = 62_000, 3_000  # within 61184..65519, which systemd keeps for users without an account
+
+
+class Rung(StrEnum):
+    BUBBLEWRAP = "bubblewrap"
+    NAMESPACES = "namespaces"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a command may use. Per process where the kernel counts per process (memory, CPU, file size, open files)."""
+
+    wall_s: float = 600.0
+    output_bytes: int = 256 * 1024
+    memory_bytes: int = 4 << 30
+    processes: int = 512  # not on the plain rung, where the count would include all of the user's other processes
+    file_bytes: int = 1 << 30
+    open_files: int = 1_024
+    tmp_bytes: int = 256 << 20
+
+    def as_rlimits(self) -> list[tuple[int, int]]:
+        cpu_s = int(self.wall_s + 1) * (os.cpu_count() or 1)
+        pairs = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_FSIZE, self.file_bytes)]
+        return [*pairs, (resource.RLIMIT_NOFILE, self.open_files), (resource.RLIMIT_AS, self.memory_bytes)]
+
+
+@dataclass(frozen=True)
+class Inside:
+    """One command, as the caller wants it run."""
+
+    command: Sequence[str]
+    tree: Path
+    python: str
+    environment: Mapping[str, str]
+    readable: tuple[Path, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    network: bool = False
+
+
+@functools.cache
+def python_roots(python: str) -> tuple[str, ...]:
+    """The folders that an interpreter needs besides /usr: its environment, and the installation beneath it."""
+    if python == sys.executable:
+        prefixes = [sys.prefix, sys.base_prefix]
+    else:
+        asked = [python, "-I", "-c", "import sys; print(sys.prefix); print(sys.base_prefix)"]
+        prefixes = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
+    wanted = dict.fromkeys(os.path.realpath(prefix) for prefix in prefixes)
+    return tuple(root for root in wanted if root != "/" and not Path(root).is_relative_to("/usr"))
+
+
+def sandbox_uid(tree: Path) -> int:
+    """The uid that a root controller lends to a tree's commands, the same one each time. -1: we are not root."""
+    return FIRST_UID + zlib.crc32(os.fsencode(tree)) % UIDS if os.geteuid() == 0 else -1
+
+
+def plan_of(rung: Rung, inside: Inside) -> dict[str, Any]:
+    """What `sandbox_enter` must do, in types that `marshal` knows."""
+    shut_in = rung is not Rung.PLAIN
+    tree = inside.tree.absolute()
+    uid = sandbox_uid(tree) if shut_in else -1
+    own = [str(tree), *python_roots(inside.python), *(str(path) for path in inside.readable)]
+    sources = [f"{STAGE}/{number}" for number in range(len(own))] if uid >= 0 else own
+    binds = [(source, target, False) for source, target in zip(sources[1:], own[1:], strict=True)]
+    plan: dict[str, Any] = {
+        "kind": str(rung),
+        "parent": os.getpid(),
+        "uid": uid,
+        "tree": str(tree),
+        "stage": own,
+        "rlimits": inside.limits.as_rlimits(),
+        "argv": list(inside.command),
+        "env": dict(inside.environment),
+        "cwd": INSIDE if shut_in else str(tree),
+        "network": inside.network,
+        "seccomp": deny_list() if shut_in else b"",
+    }
+    if rung is Rung.NAMESPACES:
+        plan |= _own_root([*binds, (sources[0], INSIDE, True)], inside.limits)
+    if rung is Rung.BUBBLEWRAP:
+        plan |= {"bwrap": _bwrap()[0], "argv": _bwrap_command(binds, sources[0], inside)}
+    return plan
+
+
+def _own_root(binds: list[tuple[str, str, bool]], limits: Limits) -> dict[str, Any]:
+    linked = [(path, str(Path(path).readlink())) for path in LINKED if Path(path).is_symlink()]
+    system = [path for path in (*NEEDED, *LINKED) if Path(path).exists() and not Path(path).is_symlink()]
+    return {
+        "binds": [*((os.path.realpath(path), path, False) for path in system), *binds],
+        "symlinks": [*linked, *DEVICE_LINKS],
+        "tmp_bytes": limits.tmp_bytes,
+        "own_rlimits": [(resource.RLIMIT_NPROC, limits.processes)],
+    }
+
+
+@functools.cache
+def _bwrap() -> tuple[str, frozenset[str]]:
+    """Where bubblewrap is ("": nowhere), and which options this version knows."""
+    found = shutil.which("bwrap")
+    if not found:
+        return "", frozenset()
+    shown = subprocess.run([found, "--help"], capture_output=True, text=True, timeout=30, check=False)
+    return found, frozenset(word for word in (shown.stdout + shown.stderr).split() if word.startswith("--"))
+
+
+def bwrap_installed() -> bool:
+    return bool(_bwrap()[0])
+
+
+def _bwrap_command(binds: list[tuple[str, str, bool]], tree: str, inside: Inside) -> list[str]:
+    path, known = _bwrap()
+    size = ["--size", str(inside.limits.tmp_bytes)] if "--size" in known else []
+    words = [
+        path,
+        "--unshare-all",
+        "--unshare-user",
+        "--new-session",
+        "--die-with-parent",
+        "--cap-drop",
+        "ALL",
+        "--clearenv",
+    ]
+    words += ["--disable-userns"] if "--disable-userns" in known else []
+    words += ["--share-net"] if inside.network else []
+    words += ["--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev"]
+    for folder in ("/dev/shm", "/tmp"):  # noqa: S108  inside the sandbox
+        words += [*size, "--tmpfs", folder]
+    words += ["--symlink", "/tmp", "/var/tmp", "--dir", "/run"]  # noqa: S108
+    for needed in NEEDED:
+        words += ["--ro-bind-try", needed, needed]
+    for link in LINKED:
+        words += (
+            ["--symlink", str(Path(link).readlink()), link]
+            if Path(link).is_symlink()
+            else ["--ro-bind-try", link, link]
+        )
+    for source, target, _ in binds:
+        words += ["--ro-bind", source, target]
+    words += ["--bind", tree, INSIDE, "--chdir", INSIDE, "--remount-ro", "/"]
+    for name, value in inside.environment.items():
+        words += ["--setenv", name, value]
+    words += ["--seccomp", "{seccomp}"] if deny_list() else []
+    return [*words, "--", *_with_processes_bounded(inside)]
+
+
+def _with_processes_bounded(inside: Inside) -> list[str]:
+    """RLIMIT_NPROC counts per user namespace only when set inside it (Linux 5.14): hence a word before the command."""
+    bounded = shutil.which("prlimit", path="/usr/bin")
+    return [*([bounded, f"--nproc={inside.limits.processes}"] if bounded else []), *inside.command]

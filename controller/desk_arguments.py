@@ -1,0 +1,151 @@
+"""Arguments of a tool call, held to one reading: plain JSON, the tool's schema, one spelling of every name.
+
+A server library parses arguments but does not check them, and what a checker was shown must be what the tool gets. So
+only values that have one spelling in JSON pass (no floats, no lone surrogates), nothing is converted, and nothing that
+the schema does not name is let through. What does not fit is refused, never mended.
+
+`reason` is logged in clear and so never repeats what the model wrote; `told` goes back to the agent, and may.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from controller.desk_words import not_open, shown
+from controller.domain.ids import Digest, canonical, digest_bytes, digest_of
+from controller.errors import Refused
+from controller.ports import ToolDefinition
+from rbac import canonical as spelling
+
+MAX_ARGUMENTS_BYTES = 2 * 1024 * 1024  # twice the largest file that can be written
+MAX_DEPTH = 8
+MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly (RFC 8259, section 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names in a call that a decision rests on, each in its one spelling."""
+
+    paths: tuple[str, ...]
+    repository: str | None  # None: the call names none, and means the session's own
+    branch: str | None  # None: the call names none
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer, not an error
+    """A call that does not happen: the rules, a reason in code's words for the log, and what the agent is told."""
+
+    def __init__(self, rules: tuple[str, ...], reason: str, told: str) -> None:
+        super().__init__(reason)
+        self.rules = rules
+        self.reason = reason
+        self.told = told
+
+
+def strict(tool: ToolDefinition, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as a plain dict of their own. Raises Refusal."""
+    _plain(tool.name, arguments, depth=0)
+    fitting: dict[str, Any] = dict(arguments)
+    if len(canonical(fitting)) > MAX_ARGUMENTS_BYTES:
+        raise _misfit(tool.name, "arguments/size", f"they are larger than {MAX_ARGUMENTS_BYTES} bytes")
+    wrong = next(iter(_validator(_schema_text(tool)).iter_errors(fitting)), None)
+    if wrong is not None:
+        where = f"arguments of {tool.name} break {wrong.validator} at {wrong.json_path}"
+        raise Refusal(("arguments/schema",), where, f"The arguments of {tool.name} do not fit: {wrong.message[:300]}.")
+    return fitting
+
+
+def names_in(tool: ToolDefinition, arguments: Mapping[str, Any], own_repository: str) -> Names:
+    """Raises Refusal for a name in any spelling but the one."""
+    paths = tuple(
+        _spelt(tool.name, spelling.path, arguments[name]) for name in tool.path_arguments if name in arguments
+    )
+    branch = arguments.get(tool.branch_argument) if tool.branch_argument else None
+    if branch is not None:
+        branch = _spelt(tool.name, spelling.branch, branch)
+    repository = arguments.get(tool.repository_argument) if tool.repository_argument else None
+    if repository is not None:
+        repository = _repository(repository, own_repository)
+    return Names(paths, repository, branch)
+
+
+def digest_of_anything(arguments: Mapping[str, Any]) -> Digest:
+    """For the record of a call that is refused: of the canonical spelling if there is one, else of an escaped one."""
+    try:
+        return digest_of(arguments)
+    except (ValueError, TypeError, RecursionError):
+        pass
+    try:
+        return digest_bytes(json.dumps(arguments, default=repr).encode())
+    except (ValueError, TypeError, RecursionError):
+        return digest_bytes(b"arguments without any spelling")
+
+
+def _plain(tool: str, value: Any, *, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise _misfit(tool, "arguments/depth", f"they are nested more than {MAX_DEPTH} deep")
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _text(tool, name)
+            _plain(tool, inner, depth=depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _plain(tool, inner, depth=depth + 1)
+    else:
+        _scalar(tool, value)
+
+
+def _scalar(tool: str, value: Any) -> None:
+    match value:
+        case None | bool():
+            return
+        case str():
+            _text(tool, value)
+        case int() if abs(value) <= MAX_INTEGER:
+            return
+        case int() | float():
+            raise _misfit(tool, "arguments/number", "numbers are whole, and small enough to be exact")
+        case _:
+            raise _misfit(tool, "arguments/type", "a value is no JSON")
+
+
+def _text(tool: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise _misfit(tool, "arguments/type", "a name is no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _misfit(tool, "arguments/text", "a text is not valid Unicode") from None
+
+
+def _spelt(tool: str, check: Callable[[str], str], raw: str) -> str:
+    try:
+        return check(raw)
+    except Refused as no:
+        told = f"{shown(raw)} was refused: {no.message}."
+        raise Refusal(no.rules, f"{tool}: {no.message}", told) from no
+
+
+def _repository(raw: str, own: str) -> str:
+    try:
+        return spelling.repository(raw)
+    except Refused as no:
+        raise Refusal(no.rules, no.message, not_open(raw, own)) from no
+
+
+def _misfit(tool: str, rule: str, why: str) -> Refusal:
+    return Refusal((rule,), f"arguments of {tool}: {why}", f"The arguments of {tool} do not fit: {why}.")
+
+
+def _schema_text(tool: ToolDefinition) -> str:
+    return json.dumps({**tool.input_schema, "additionalProperties": False}, sort_keys=True)
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads(schema))

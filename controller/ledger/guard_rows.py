@@ -1,0 +1,149 @@
+"""The guards' tables: what `project` says of each entry, written, read back, and asked before an append."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from controller.domain.guards import (
+    ControlRow,
+    CounterAdd,
+    EffectRow,
+    Guard,
+    GuardRow,
+    HoldsFence,
+    NotStopped,
+    StreamRow,
+    Under,
+)
+from controller.domain.ids import EffectKey, StreamId
+from controller.ledger import sql
+from controller.ledger.database import to_text, to_time
+from controller.ports import Rejected
+
+_AFTER_EVERY_NAME = "\U0010ffff"
+
+
+def apply(db: sqlite3.Connection, rows: Iterable[GuardRow]) -> None:
+    """Rows replace their predecessors; money adds up."""
+    for row in rows:
+        match row:
+            case StreamRow():
+                values = (
+                    row.stream,
+                    row.version,
+                    int(row.terminal),
+                    to_text(row.wake_at),
+                    row.waits_on,
+                    row.waits_since,
+                )
+                db.execute(sql.PUT_STREAM, values)
+            case EffectRow():
+                db.execute(sql.PUT_EFFECT, (row.key, row.state, row.owner, row.fence, to_text(row.deadline)))
+            case CounterAdd():
+                db.execute(sql.ADD_TO_COUNTER, (row.scope, row.window, row.reserved, row.spent))
+            case ControlRow():
+                db.execute(sql.PUT_CONTROL, (row.scope, row.state, row.reason, row.since))
+
+
+# --- asked before an append -------------------------------------------------------------------------------------------
+
+
+def refusal(db: sqlite3.Connection, guards: Sequence[Guard]) -> Rejected | None:
+    """What the first guard that says no says. None: all of them hold."""
+    for guard in guards:
+        reason = _refuses(db, guard)
+        if reason is not None:
+            return Rejected(reason, guard=guard)
+    return None
+
+
+def _refuses(db: sqlite3.Connection, guard: Guard) -> str | None:
+    match guard:
+        case NotStopped():
+            return _stopped(db, guard)
+        case Under():
+            return _over(db, guard)
+        case HoldsFence():
+            return _fence_lost(db, guard)
+
+
+def _stopped(db: sqlite3.Connection, guard: NotStopped) -> str | None:
+    for scope in guard.scopes:
+        found = db.execute(sql.CONTROL_OF, (scope,)).fetchone()
+        if found is not None and found[1] != "running":
+            return f"{scope} is {found[1]} since entry {found[3]}: {found[2]}"
+    return None
+
+
+def _over(db: sqlite3.Connection, guard: Under) -> str | None:
+    reserved, spent = counter(db, guard.scope, guard.window)
+    if reserved + spent + guard.amount <= guard.limit:
+        return None
+    taken = f"{spent} micro-USD spent and {reserved} reserved"
+    return f"{guard.scope} in {guard.window}: {guard.amount} asked, {taken} of {guard.limit}"
+
+
+def _fence_lost(db: sqlite3.Connection, guard: HoldsFence) -> str | None:
+    found = db.execute(sql.EFFECT, (guard.key,)).fetchone()
+    if found is None:
+        return f"effect {guard.key} has no intent"
+    _, state, owner, fence, _ = found
+    if (state, owner, fence) == ("open", guard.owner, guard.fence):
+        return None
+    now = f"{state}, owner {owner or 'nobody'}, fence {fence}"
+    return f"effect {guard.key} is {now}; asked for open, owner {guard.owner}, fence {guard.fence}"
+
+
+# --- read back --------------------------------------------------------------------------------------------------------
+
+
+def stream(db: sqlite3.Connection, name: StreamId) -> StreamRow | None:
+    """None: it has no entries."""
+    found = db.execute(sql.STREAM, (name,)).fetchone()
+    return None if found is None else _stream_row(found)
+
+
+def version_of(db: sqlite3.Connection, name: StreamId) -> int:
+    """0: it has no entries."""
+    found = stream(db, name)
+    return 0 if found is None else found.version
+
+
+def streams(db: sqlite3.Connection) -> list[StreamRow]:
+    return [_stream_row(row) for row in db.execute(sql.STREAMS).fetchall()]
+
+
+def live(db: sqlite3.Connection, prefix: str) -> list[StreamRow]:
+    rows = db.execute(sql.LIVE, (prefix, prefix + _AFTER_EVERY_NAME)).fetchall()
+    return [_stream_row(row) for row in rows]
+
+
+def waiting_on(db: sqlite3.Connection, name: StreamId) -> list[StreamRow]:
+    return [_stream_row(row) for row in db.execute(sql.WAITING_ON, (name,)).fetchall()]
+
+
+def effects(db: sqlite3.Connection) -> list[EffectRow]:
+    rows = db.execute(sql.EFFECTS).fetchall()
+    return [EffectRow(EffectKey(key), state, owner, fence, to_time(end)) for key, state, owner, fence, end in rows]
+
+
+def counter(db: sqlite3.Connection, scope: str, window: str) -> tuple[int, int]:
+    """(reserved, spent) in micro-USD."""
+    reserved, spent = db.execute(sql.COUNTER, (scope, window)).fetchone() or (0, 0)
+    return reserved, spent
+
+
+def counters(db: sqlite3.Connection) -> list[CounterAdd]:
+    return [CounterAdd(*row) for row in db.execute(sql.COUNTERS).fetchall()]
+
+
+def control(db: sqlite3.Connection, *, running_too: bool = False) -> list[ControlRow]:
+    query = sql.CONTROL_ALL if running_too else sql.CONTROL_NOT_RUNNING
+    return [ControlRow(*row) for row in db.execute(query).fetchall()]
+
+
+def _stream_row(row: tuple[Any, ...]) -> StreamRow:
+    name, version, terminal, wake_at, waits_on, waits_since = row
+    return StreamRow(StreamId(name), version, bool(terminal), to_time(wake_at), waits_on, waits_since)

@@ -1,0 +1,168 @@
+"""The edge: the embedded platform and telemetry as a process of its own, so that traffic outlives the controller.
+
+    python -m controller.service.edge --dir STATE/edge --config FILE
+
+One asyncio process holds the public ports with their weighted proxies, the instances behind them, the OTLP receiver and
+the admin API. It holds a lock on its folder; where it can be reached stands in `ports.json`, and what it must remember
+in `state.json`. It ends on SIGTERM, when told to, and when nobody has asked it anything for `orphan_seconds`; its
+instances end with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from controller.adapters.edge_admin import Admin, Counts, Effects
+from controller.adapters.edge_config import EdgeConfig, load_config
+from controller.adapters.edge_http import LOOPBACK
+from controller.adapters.edge_service import EdgeService
+from controller.adapters.edge_state import StateKeeper, replace_file
+from controller.adapters.otlp import otlp_server
+from controller.adapters.otlp_counts import ServiceCounts
+from controller.adapters.otlp_points import Ingest
+from controller.errors import ConfigError, FlyballError
+
+log = logging.getLogger("flyball.edge")
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Edge:
+    """One run, from ports opened to instances ended."""
+
+    def __init__(self, folder: Path, config: EdgeConfig) -> None:
+        self._folder = folder
+        self._config = config
+        self._ending = asyncio.Event()
+        self._keeper = StateKeeper(folder / "state.json")
+        self._services: dict[str, EdgeService] = {}
+        self._servers: list[asyncio.Server] = []
+
+    async def run(self) -> None:
+        """Returns when it was told to end and everything that it started has ended."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._ending.set)
+        try:
+            otlp_port = await self._listen(
+                "otlp_port", self._config.otlp_port, otlp_server(Ingest(self._watched, now_ms)).listen
+            )
+            await self._open_services(f"http://{LOOPBACK}:{otlp_port}")
+            admin = self._admin()
+            admin_port = await self._listen("the admin port", 0, admin.server().listen)
+            self._announce(admin_port, otlp_port)
+            await self._until_told(admin)
+        finally:
+            self._path("ports.json").unlink(missing_ok=True)
+            await asyncio.gather(*(service.close() for service in self._services.values()))
+            for server in self._servers:
+                server.close()
+
+    async def _open_services(self, otlp_endpoint: str) -> None:
+        for settings in self._config.services:
+            service = EdgeService(settings, self._keeper, self._folder, otlp_endpoint, now_ms)
+            self._services[settings.name] = service
+            try:
+                await service.open()
+            except OSError as error:
+                raise port_taken(f"services, {settings.name}, port", settings.port, error) from error
+
+    async def _listen(self, setting: str, port: int, listen: Callable[[int], Awaitable[asyncio.Server]]) -> int:
+        try:
+            server = await listen(port)
+        except OSError as error:
+            raise port_taken(setting, port, error) from error
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    def _admin(self) -> Admin:
+        effects = Effects(self._services, self._keeper)
+        counts = Counts(self._services, lambda: self._config.hold_ms, now_ms)
+        return Admin(self._token(), self._services, effects, counts, self._configure, self._ending.set)
+
+    def _token(self) -> str:
+        """The same in every run, so that a client survives a restart of the edge."""
+        path = self._path("token")
+        if not path.exists():
+            replace_file(path, secrets.token_hex(32).encode())
+        return path.read_text()
+
+    def _announce(self, admin_port: int, otlp_port: int) -> None:
+        services = {name: service.port for name, service in self._services.items()}
+        ports = {"pid": os.getpid(), "admin": admin_port, "otlp": otlp_port, "services": services}
+        replace_file(self._path("ports.json"), json.dumps(ports).encode())
+        log.info("ready: %s", ports)
+
+    async def _until_told(self, admin: Admin) -> None:
+        while not self._ending.is_set():
+            limit = self._config.orphan_seconds
+            left = None if limit is None else admin.asked_at + limit - time.monotonic()
+            if left is not None and left <= 0:
+                log.warning("nobody has asked for %g s: ending", limit)
+                return
+            try:
+                async with asyncio.timeout(60 if left is None else min(left, 60)):
+                    await self._ending.wait()
+            except TimeoutError:
+                continue
+
+    def _configure(self, new: EdgeConfig) -> None:
+        refused = self._config.unchangeable(new)
+        if refused:
+            raise ConfigError(
+                f"the running edge cannot take over {'; '.join(refused)}", "Stop it (POST /shutdown) and start it again"
+            )
+        self._config = new
+        for settings in new.services:
+            self._services[settings.name].settings = settings
+
+    def _watched(self, service: str) -> ServiceCounts | None:
+        found = self._services.get(service)
+        return found.told_by_otlp if found else None
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name
+
+
+def port_taken(setting: str, port: int, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{setting}: port {port} on {LOOPBACK} cannot be had ({error.strerror})",
+        "Free it, or set another one; 0 takes any free port",
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit code 2: it could not start, and the last line on stderr says why. `words=None`: `sys.argv`."""
+    options = argparse.ArgumentParser(prog="flyball-edge", description="Weighted proxy, instances, OTLP receiver.")
+    options.add_argument("--dir", required=True, type=Path)
+    options.add_argument("--config", required=True, type=Path)
+    arguments = options.parse_args(words)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    arguments.dir.mkdir(parents=True, exist_ok=True)
+    with (arguments.dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            asyncio.run(Edge(arguments.dir, load_config(arguments.config)).run())
+        except BlockingIOError:
+            log.error("another edge holds %s", arguments.dir)  # noqa: TRY400  the sentence is all there is
+            return 2
+        except FlyballError as error:
+            log.error("%s", error)  # noqa: TRY400  the message carries the way out
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

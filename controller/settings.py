@@ -1,0 +1,199 @@
+"""`flyball.toml`: one object that chooses everything. Whatever nobody wrote has a default that is safe; whatever nobody knows is an error."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from controller.domain.bounds import Bounds, RolloutPlan
+from controller.domain.ids import NAME, Branch, Digest, MicroUsd, Repository, Service, digest_of
+from controller.domain.money import PRICES, price_of
+from controller.domain.verdict import JudgeConfig
+from controller.errors import ConfigError
+from controller.ports import RepositoryConfig, ServiceConfig
+
+FILE = "flyball.toml"
+STATE = ".flyball"
+MAX_BYTES = 200_000
+Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+Seconds = Annotated[int, Field(ge=1, le=86_400)]
+Usd = Annotated[float, Field(gt=0, le=100_000)]
+# No agent may touch what decides what agents may do, nor what runs outside the sandbox.
+PROTECTED = (".github/**", ".gitlab-ci.yml", ".ci/**", "flyball.toml", "rbac/**", "prompts/**", "AGENTS.md", "CLAUDE.md", ".git*")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RepositorySection(Section):
+    path: Path = Path()  # relative to flyball.toml
+    name: str = ""  # "": the folder's name
+    branch: Branch = Branch("main")
+    allowed: tuple[str, ...] = ("**",)
+    protected: tuple[str, ...] = PROTECTED
+
+
+class TestSection(Section):
+    __test__ = False
+    command: Argv = ("{python}", "-m", "pytest", "-q")
+    python: str = ""  # "": the interpreter that Flyball runs on
+    seconds: Seconds = 600
+    slots: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class BuildSection(Section):
+    command: Argv | None = None  # None: the tree itself is what is deployed
+
+
+class ServiceSection(Section):
+    name: str
+    start: Argv
+    environment: str = "production"
+    health: str = "/health"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    telemetry: Literal["auto", "otlp", "proxy"] = "auto"
+    python: str = ""
+    env: dict[str, str] = Field(default_factory=dict)
+
+
+class AgentsSection(Section):
+    model: str = "claude-sonnet-5-5"
+    base_url: str | None = None  # None: the provider's own address
+    turns: Annotated[int, Field(ge=1, le=500)] = 60
+    seconds: Seconds = 900
+
+
+class BudgetSection(Section):
+    call_usd: Usd = 0.5
+    session_usd: Usd = 2.0
+    delivery_usd: Usd = 5.0
+    day_usd: Usd = 50.0
+
+
+class PolicySection(Section):
+    owner: str = "policy-owner"  # who answers for what the policy lets through
+    large_change_lines: Annotated[int, Field(ge=1, le=1_000_000)] = 400
+    careful: tuple[str, ...] = ()  # paths whose change asks for a person
+    people: tuple[str, ...] = ()  # who may ask, approve and stop; empty: whoever owns the state folder
+
+
+class Settings(Section):
+    repository: RepositorySection = RepositorySection()
+    test: TestSection = TestSection()
+    build: BuildSection = BuildSection()
+    service: ServiceSection | None = None  # None: nothing is deployed
+    rollout: RolloutPlan = RolloutPlan()
+    judge: JudgeConfig = JudgeConfig()
+    agents: AgentsSection = AgentsSection()
+    budget: BudgetSection = BudgetSection()
+    policy: PolicySection = PolicySection()
+    bounds: Bounds = Bounds()
+
+    @property
+    def digest(self) -> Digest:
+        return digest_of(self.model_dump(mode="json", exclude={"budget"}) | {"budget": str(self.budget)})
+
+    def bounded(self) -> Bounds:
+        """The bounds with the budgets and limits of the other sections in their place."""
+        return self.bounds.model_copy(
+            update={
+                "call_micro_usd": _micro(self.budget.call_usd),
+                "session_micro_usd": _micro(self.budget.session_usd),
+                "delivery_micro_usd": _micro(self.budget.delivery_usd),
+                "day_micro_usd": _micro(self.budget.day_usd),
+                "session_turns": self.agents.turns,
+                "session_seconds": self.agents.seconds,
+                "ci_seconds": self.test.seconds,
+            }
+        )
+
+    def configured(self, root: Path) -> RepositoryConfig:
+        """The repository as the loop knows it. `root` is the folder of flyball.toml."""
+        service = None
+        if self.service is not None:
+            service = ServiceConfig(Service(self.service.name), self.service.environment, self.rollout, self.judge)
+        return RepositoryConfig(
+            name=Repository(self.repository.name or slug(self.source(root).name)),
+            branch=self.repository.branch,
+            model=self.agents.model,
+            protected=self.repository.protected,
+            allowed=self.repository.allowed,
+            service=service,
+        )
+
+    def source(self, root: Path) -> Path:
+        return (root / self.repository.path).resolve()
+
+
+def load(path: Path) -> Settings:
+    """Read a flyball.toml. Raises ConfigError that names the key, the value and the way out."""
+    if not path.is_file():
+        raise ConfigError(f"there is no {path}", "Write one with: flyball init")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes", "It should be a page long")
+    try:
+        raw = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}", "Correct the line that it names") from error
+    settings = parse(raw, str(path))
+    price_of(settings.agents.model)
+    return settings
+
+
+def parse(raw: dict[str, Any], where: str = FILE) -> Settings:
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        raise _as_config_error(error, where) from error
+    for key, value in (("repository.name", settings.repository.name), ("service.name", settings.service and settings.service.name)):
+        if value and not NAME.fullmatch(value):
+            raise ConfigError(f"{where}: {key} is {value!r}", "Use lower-case letters, digits, dots, dashes and underscores")
+    return settings
+
+
+def _as_config_error(error: ValidationError, where: str) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], _keys_at(place[:-1]), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(_keys_at(place[:-1]))}"
+        return ConfigError(f"{where}: {key} is not a setting", hint)
+    if first["type"] == "missing":
+        return ConfigError(f"{where}: {key} is missing", "Set it; `flyball init` shows an example of every setting")
+    return ConfigError(f"{where}: {key} is {first['input']!r}: {first['msg']}", "Correct the value; `flyball init` shows an example")
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    model: Any = Settings
+    for part in place:
+        field = model.model_fields.get(part)
+        inner = [a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type)] if field else []
+        model = next((a for a in inner if issubclass(a, BaseModel)), None)
+        if model is None:
+            return []
+    return sorted(model.model_fields)
+
+
+def _micro(value: float) -> MicroUsd:
+    return MicroUsd(round(value * 1_000_000))
+
+
+def slug(name: str) -> str:
+    """A folder's name as a repository's name."""
+    cleaned = "".join(c if c.isalnum() or c in "._-" else "-" for c in name.lower()).strip("-._")
+    return cleaned[:60] or "repository"
+
+
+def known_models() -> str:
+    return ", ".join(sorted({price.model for price in PRICES}))
+
+
+def python_of(section: TestSection | ServiceSection) -> str:
+    return section.python or sys.executable

@@ -1,0 +1,212 @@
+"""How results and endings become a verdict, and how what comes out of a sandbox is kept in bounds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.adapters.ci_execute import CiConfig, prepared
+from controller.adapters.ci_results import (
+    MOST_MESSAGE_BYTES,
+    MOST_TESTS,
+    Ending,
+    Results,
+    RunState,
+    TestLine,
+    Verdict,
+    judge_command,
+    judge_pytest,
+)
+from controller.adapters.sandbox_io import Clipped, LineSplitter
+
+
+def heard(*lines: dict[str, Any]) -> Results:
+    results = Results(lambda _: None)
+    for line in lines:
+        results.add(json.dumps(line).encode())
+    return results
+
+
+def test_line(test: str, *, passed: bool = True, message: str = "") -> dict[str, Any]:
+    return {"kind": "test", "test": test, "passed": passed, "duration_ms": 3, "message": message}
+
+
+test_line.__test__ = False  # type: ignore[attr-defined]
+
+
+def finished(status: int, collected: int) -> dict[str, Any]:
+    return {"kind": "finished", "exit": status, "collected": collected}
+
+
+def ending(exit_code: int = 0, *, timed_out: bool = False, output: str = "") -> Ending:
+    return Ending(exit_code, timed_out, output, wall_s=60, memory_bytes=1 << 30)
+
+
+def verdict(results: Results, end: Ending) -> Verdict:
+    return judge_pytest("/opt/python", end, results)
+
+
+def test_session_that_ends_with_every_collected_test_reported_passes() -> None:
+    assert verdict(heard(test_line("a"), test_line("b"), finished(0, 2)), ending()) == Verdict(RunState.PASSED)
+
+
+def test_failing_test_fails_the_run_with_its_message() -> None:
+    results = heard(test_line("a"), test_line("b", passed=False, message="assert 1 == 2"), finished(1, 2))
+    assert verdict(results, ending(1)) == Verdict(RunState.FAILED, "1 of 2 tests failed")
+    assert results.failures == [TestLine("b", passed=False, duration_ms=3, message="assert 1 == 2")]
+
+
+def test_exit_code_zero_cannot_hide_a_failing_test() -> None:
+    assert verdict(heard(test_line("a", passed=False), finished(0, 1)), ending(0)).state is RunState.FAILED
+
+
+def test_exit_code_zero_cannot_hide_a_red_session() -> None:
+    assert verdict(heard(test_line("a"), finished(1, 1)), ending(0)).state is RunState.FAILED
+
+
+def test_process_that_ends_with_zero_before_its_session_passes_nothing() -> None:
+    told = verdict(heard(test_line("a")), ending(0))
+    assert told.state is RunState.BROKEN
+    assert "before its session did" in told.reason
+
+
+def test_collected_test_that_never_reported_is_missed() -> None:
+    told = verdict(heard(test_line("a"), finished(0, 2)), ending(0))
+    assert (told.state, "2 tests were collected and 1 reported" in told.reason) == (RunState.BROKEN, True)
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_no_tests_is_broken_and_names_the_way_out(code: int) -> None:
+    told = verdict(heard(finished(code, 0)), ending(code))
+    assert told == Verdict(RunState.BROKEN, "no tests were collected; add one or set `test.command`")
+
+
+def test_missing_pytest_is_broken_and_names_the_interpreter() -> None:
+    told = verdict(heard(), ending(1, output="/opt/python: No module named pytest\n"))
+    assert told.state is RunState.BROKEN
+    assert "not installed for /opt/python" in told.reason
+
+
+def test_test_that_hangs_is_named_as_the_one_that_failed() -> None:
+    results = heard(test_line("a"), {"kind": "started", "test": "b"})
+    told = verdict(results, ending(137, timed_out=True, output="waiting"))
+    assert told == Verdict(RunState.FAILED, "pytest was still running at its limit of 60 s (`test.wall_s`) during b")
+    assert results.failures[0].test == "b"
+
+
+def test_collection_that_hangs_is_broken() -> None:
+    assert verdict(heard(), ending(137, timed_out=True)).state is RunState.BROKEN
+
+
+def test_crash_is_blamed_on_the_test_that_was_running() -> None:
+    results = heard({"kind": "started", "test": "b"})
+    told = verdict(results, ending(139))
+    assert told == Verdict(RunState.FAILED, "pytest ended by SIGSEGV during b")
+
+
+def test_kill_is_explained_as_memory() -> None:
+    told = verdict(heard(), ending(137))
+    assert told.state is RunState.BROKEN
+    assert "out of memory (limit 1024 MiB a process, `test.memory_bytes`)" in told.reason
+
+
+def test_collection_error_is_the_changes_fault() -> None:
+    results = heard(test_line("test_a.py", passed=False, message="ImportError"), finished(2, 0))
+    assert verdict(results, ending(2)).state is RunState.FAILED
+
+
+@pytest.mark.parametrize(("code", "words"), [(2, "interrupted"), (3, "internal error"), (4, "arguments")])
+def test_pytests_own_troubles_are_broken(code: int, words: str) -> None:
+    told = verdict(heard(test_line("a"), finished(code, 1)), ending(code, output="why\n"))
+    assert told.state is RunState.BROKEN
+    assert words in told.reason
+
+
+def test_red_session_without_a_failing_test_still_names_something() -> None:
+    results = heard(test_line("a"), finished(1, 1))
+    told = verdict(results, ending(1, output="coverage 10 % is under 80 %\n"))
+    assert told == Verdict(RunState.FAILED, "pytest failed without a failing test: coverage 10 % is under 80 %")
+    assert len(results.failures) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (ending(0), RunState.PASSED),
+        (ending(1, output="no"), RunState.FAILED),
+        (ending(137, timed_out=True), RunState.FAILED),
+        (ending(127, output="make: not found"), RunState.BROKEN),
+    ],
+)
+def test_other_command_is_one_test_by_its_exit_code(end: Ending, state: RunState) -> None:
+    results = Results(lambda _: None)
+    assert judge_command(("make", "check it"), end, results).state is state
+    assert [line.test for line in results.tests] == ([] if state is RunState.BROKEN else ["make 'check it'"])
+
+
+def test_pytest_is_recognised_and_given_the_plugin_and_cold_caches() -> None:
+    plugin = ["-p", "flyball_results", "-p", "no:cacheprovider"]
+    assert prepared(CiConfig(python="/opt/python")) == (["/opt/python", "-m", "pytest", *plugin], True)
+    assert prepared(CiConfig(("pytest", "-x"))) == (["pytest", *plugin, "-x"], True)
+    assert prepared(CiConfig(("make", "pytest"))) == (["make", "pytest"], False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"kind": "test"}',
+        b'{"kind": "finished", "exit": {}, "collected": 1}',
+        b"[" * 50_000,
+        b'{"kind": "other"}',
+        b"\xff\xfe",
+    ],
+)
+def test_malformed_line_is_counted_and_changes_nothing(line: bytes) -> None:
+    results = Results(lambda _: None)
+    results.add(line)
+    assert (results.unread, results.tests, results.finished) == (1, [], None)
+
+
+def test_flood_of_results_meets_its_bounds() -> None:
+    results = heard(test_line("t" * 10_000, passed=False, message="€" * 10_000))
+    assert len(results.tests[0].test) == 500
+    assert len(results.tests[0].message.encode()) <= MOST_MESSAGE_BYTES
+    line = json.dumps(test_line("a")).encode()
+    for _ in range(MOST_TESTS + 5):
+        results.add(line)
+    assert len(results.tests) == MOST_TESTS
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(1, 30), max_size=40), st.integers(2, 60))
+def test_clipped_output_keeps_both_ends_and_counts_the_rest(content: bytes, cuts: list[int], most: int) -> None:
+    clipped = Clipped(most)
+    rest = content
+    for cut in [*cuts, len(content)]:
+        clipped.add(rest[:cut])
+        rest = rest[cut:]
+    clipped.add(rest)
+    half = most // 2
+    assert bytes(clipped.head) == content[:half]
+    kept = b"".join(clipped.tail)
+    assert len(kept) <= half
+    assert content.endswith(kept)
+    assert len(clipped.head) + clipped.cut + len(kept) == len(content)
+
+
+@given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line), max_size=10), st.integers(1, 7))
+def test_lines_arrive_whole_however_they_are_cut(lines: list[bytes], width: int) -> None:
+    taken: list[bytes] = []
+    splitter = LineSplitter(taken.append)
+    content = b"".join(line + b"\n" for line in lines)
+    for start in range(0, len(content), width):
+        splitter.add(content[start : start + width])
+    assert taken == lines

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.adapters.policy_table import MAX_REASON, TABLE, PolicyTable, TableParameters
+from controller.domain.risk import Colour, RiskInputs, RiskVerdict
+from controller.errors import ConfigError
+
+PARAMETERS = TableParameters(owner="Ada Owner", protected=(".github/**", "**/migrations/**"))
+SMALL = RiskInputs(
+    cause="task",
+    files=("src/cart.py", "tests/test_cart.py"),
+    lines_changed=40,
+    tests_passed=True,
+    tests_added=True,
+    tainted=False,
+    rounds=1,
+)
+
+
+async def classified(**facts: Any) -> RiskVerdict:
+    return await PolicyTable(PARAMETERS).classify(SMALL.model_copy(update=facts))
+
+
+async def test_a_small_tested_change_is_green_and_names_its_owner() -> None:
+    verdict = await classified()
+    assert (verdict.colour, verdict.rules) == (Colour.GREEN, ("green/default",))
+    assert verdict.approver == "Ada Owner"
+    assert verdict.reason == "green: tests passed in 1 rounds, 40 lines in 2 files"
+    assert verdict.policy == PolicyTable(PARAMETERS).digest
+
+
+@pytest.mark.parametrize(
+    ("facts", "colour", "rule", "words"),
+    [
+        ({"tests_passed": False}, Colour.RED, "red/tests-failed", "have not passed"),
+        ({"rounds": 3}, Colour.RED, "red/rounds-exceeded", "3 rounds of CI (at most 2)"),
+        (
+            {"files": (".github/workflows/ci.yml",)},
+            Colour.YELLOW,
+            "yellow/protected-path",
+            "1 of 1 files are protected (.github/**)",
+        ),
+        ({"files": ("src/Migrations/1.sql", "a.md")}, Colour.YELLOW, "yellow/protected-path", "1 of 2 files"),
+        ({"lines_changed": 401}, Colour.YELLOW, "yellow/large-change", "401 lines (at most 400)"),
+        (
+            {"files": tuple(f"docs/{n}.md" for n in range(26))},
+            Colour.YELLOW,
+            "yellow/large-change",
+            "26 files (at most 25)",
+        ),
+        ({"tests_added": False}, Colour.YELLOW, "yellow/no-tests", "1 source files changed and no test added"),
+        ({"tainted": True}, Colour.YELLOW, "yellow/tainted", "somebody outside"),
+        ({"files": ()}, Colour.YELLOW, "yellow/facts-missing", "no file is named"),
+        ({"lines_changed": 0}, Colour.YELLOW, "yellow/facts-missing", "0 changed lines"),
+        ({"rounds": 0}, Colour.YELLOW, "yellow/facts-missing", "0 rounds"),
+        ({"cause": "whim"}, Colour.YELLOW, "yellow/facts-missing", "the cause is none of"),
+        ({"files": ("src/../.github/ci.yml",)}, Colour.YELLOW, "yellow/unusual-path", "1 of 1 paths"),
+    ],
+)
+async def test_each_rule_speaks_with_its_numbers(facts: dict[str, Any], colour: Colour, rule: str, words: str) -> None:
+    verdict = await classified(**facts)
+    assert verdict.colour is colour
+    assert rule in verdict.rules
+    assert words in verdict.reason
+
+
+async def test_the_worst_colour_wins_and_everything_that_spoke_is_listed() -> None:
+    verdict = await classified(tests_passed=False, tests_added=False, tainted=True)
+    assert verdict.colour is Colour.RED
+    assert verdict.rules == ("red/tests-failed", "yellow/no-tests", "yellow/tainted")
+
+
+async def test_documentation_needs_no_test() -> None:
+    assert (await classified(files=("docs/a.md", "README.md"), tests_added=False)).colour is Colour.GREEN
+
+
+async def test_a_clean_revert_is_green_whatever_its_size_and_place() -> None:
+    verdict = await classified(
+        cause="revert", files=(".github/ci.yml", "src/a.py"), lines_changed=9_000, tests_added=False
+    )
+    assert (verdict.colour, verdict.rules) == (Colour.GREEN, ("green/revert",))
+
+
+async def test_a_revert_that_breaks_tests_goes_back_and_a_tainted_one_waits() -> None:
+    assert (await classified(cause="revert", tests_passed=False)).colour is Colour.RED
+    assert (await classified(cause="revert", tainted=True)).colour is Colour.YELLOW
+
+
+async def test_a_fix_is_judged_like_any_other_change() -> None:
+    assert (await classified(cause="fix")).colour is Colour.GREEN
+    assert (await classified(cause="fix", tests_added=False)).colour is Colour.YELLOW
+
+
+INPUTS = st.builds(
+    RiskInputs,
+    cause=st.sampled_from(["task", "revert", "fix", "whim", ""]),
+    files=st.lists(
+        st.sampled_from(["src/a.py", "tests/test_a.py", "a.md", ".github/x", "../x", "é", "db/migrations/1"]),
+        max_size=30,
+    ).map(tuple),
+    lines_changed=st.integers(-1, 500),
+    tests_passed=st.booleans(),
+    tests_added=st.booleans(),
+    tainted=st.booleans(),
+    rounds=st.integers(-1, 4),
+)
+
+
+@given(inputs=INPUTS)
+async def test_green_rests_on_named_facts_and_never_on_silence(inputs: RiskInputs) -> None:
+    verdict = await PolicyTable(PARAMETERS).classify(inputs)
+    colours = {rule.name: rule.colour for rule in TABLE}
+    assert verdict.rules
+    assert len(verdict.reason) <= MAX_REASON
+    if verdict.colour is Colour.GREEN:
+        assert all(colours[rule] is Colour.GREEN for rule in verdict.rules)
+        assert inputs.tests_passed
+        assert not inputs.tainted
+        assert inputs.files
+        assert inputs.lines_changed > 0
+        assert 1 <= inputs.rounds <= 2
+    if not inputs.tests_passed or inputs.rounds > 2:
+        assert verdict.colour is Colour.RED
+
+
+@given(inputs=INPUTS)
+async def test_taint_never_makes_a_colour_better(inputs: RiskInputs) -> None:
+    order = [Colour.GREEN, Colour.YELLOW, Colour.RED]
+    table = PolicyTable(PARAMETERS)
+    clean = await table.classify(inputs.model_copy(update={"tainted": False}))
+    tainted = await table.classify(inputs.model_copy(update={"tainted": True}))
+    assert order.index(tainted.colour) >= order.index(clean.colour)
+
+
+def test_another_parameter_is_another_policy() -> None:
+    digests = {PolicyTable(PARAMETERS).digest}
+    for change in ({"owner": "Bo"}, {"max_lines": 399}, {"protected": ()}, {"max_rounds": 3}):
+        digests.add(PolicyTable(PARAMETERS.model_copy(update=change)).digest)
+    assert len(digests) == 5
+    assert PolicyTable(PARAMETERS).digest in digests
+
+
+def test_a_pattern_that_is_none_is_a_mistake_in_the_settings() -> None:
+    with pytest.raises(ConfigError, match=r"\.\./x"):
+        PolicyTable(TableParameters(owner="Ada", protected=("../x",)))

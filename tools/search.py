@@ -1,0 +1,108 @@
+"""Search in the texts of a tree: plain text, or a regular expression in a child process that is killed if it is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.belt import NotPossible
+from tools.tree import Tree
+
+MAX_SEARCHED_BYTES = 16 * 1024 * 1024
+MAX_HITS = 200
+MAX_LINE_CHARS = 400
+REGEX_S = 5.0
+WORKER = Path(__file__).with_name("regex_worker.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The searchable files of a tree. `left_out` says how many were too large, binary or past the bound."""
+
+    texts: dict[str, str]
+    left_out: int
+
+
+async def search(tree: Tree, pattern: str, beneath: str, *, regex: bool, may_read: Callable[[str], bool]) -> str:
+    """Hits as path:line: text. Files that this session may not read are as if they were not there."""
+    found = await asyncio.to_thread(_texts, tree, beneath)
+    paths = list(found.texts)
+    lines = await _by_regex(pattern, list(found.texts.values())) if regex else _plainly(pattern, found.texts)
+    allowed = {paths[at]: may_read(paths[at]) for at in {at for at, _ in lines}}
+    hits = [_hit(paths[at], number, found.texts[paths[at]]) for at, number in lines if allowed[paths[at]]]
+    return _report(hits, found.left_out)
+
+
+def _report(hits: list[str], left_out: int) -> str:
+    notes = []
+    if len(hits) >= MAX_HITS:
+        notes.append(f"[the first {MAX_HITS} hits; search for something narrower]")
+    if left_out:
+        notes.append(f"[{left_out} files were not searched: binary, too large, or too many]")
+    return "\n".join([*(hits or ["No hits."]), *notes])
+
+
+def _hit(path: str, number: int, text: str) -> str:
+    return f"{path}:{number}: {text.splitlines()[number - 1].strip()[:MAX_LINE_CHARS]}"
+
+
+def _texts(tree: Tree, beneath: str) -> Texts:
+    texts: dict[str, str] = {}
+    size = left_out = 0
+    for found in tree.walk(beneath):
+        text = None if found.is_link or size > MAX_SEARCHED_BYTES else _text(tree, found.path)
+        if text is None:
+            left_out += not found.is_link
+        else:
+            texts[found.path] = text
+            size += len(text)
+    return Texts(texts, left_out)
+
+
+def _text(tree: Tree, path: str) -> str | None:
+    """None: there is no text to search there."""
+    try:
+        content = tree.read(path)
+        return None if b"\0" in content else content.decode()
+    except (NotPossible, UnicodeDecodeError):
+        return None
+
+
+def _plainly(pattern: str, texts: dict[str, str]) -> list[tuple[int, int]]:
+    lines: list[tuple[int, int]] = []
+    for at, text in enumerate(texts.values()):
+        if pattern in text:
+            lines += [(at, number) for number, line in enumerate(text.splitlines(), 1) if pattern in line]
+        if len(lines) >= MAX_HITS:
+            break
+    return lines[:MAX_HITS]
+
+
+async def _by_regex(pattern: str, texts: list[str]) -> list[tuple[int, int]]:
+    asked = json.dumps({"pattern": pattern, "texts": texts, "limit": MAX_HITS}).encode()
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-S",
+        str(WORKER),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={},
+    )
+    try:
+        out, _ = await asyncio.wait_for(worker.communicate(asked), REGEX_S)
+    except TimeoutError:
+        raise NotPossible(f"the expression took longer than {REGEX_S:g} s; search for plain text instead") from None
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+    answer = json.loads(out) if out else {"error": "it could not be run"}
+    if isinstance(answer, dict):
+        raise NotPossible(f"the pattern is no regular expression: {answer['error'][:200]}")
+    return [(at, number) for at, number in answer]

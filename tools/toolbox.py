@@ -1,0 +1,57 @@
+"""Every call of every belt passes here, over the wire or in process: decided, carried out on the canonical arguments, bounded, kept for the record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from controller.errors import ConfigError
+from controller.ports import Badge, Denied, Desk, ToolDefinition, ToolResult
+from tools.belt import Call, NotPossible, Tool, bounded
+
+logger = logging.getLogger(__name__)
+
+
+class Toolbox:
+    def __init__(self, desk: Desk, tools: Iterable[Tool], *, result_bytes: int) -> None:
+        """`result_bytes` bounds what one call may tell a model. Raises ConfigError when two tools have one name."""
+        self._desk = desk
+        self._result_bytes = result_bytes
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            if tool.definition.name in self._tools:
+                raise ConfigError(f"two tools are named {tool.definition.name}", "Leave one of them out")
+            self._tools[tool.definition.name] = tool
+
+    def visible(self, badge: Badge) -> list[ToolDefinition]:
+        """By name, so that a session always sees one order."""
+        definitions = [self._tools[name].definition for name in sorted(self._tools)]
+        return self._desk.visible(badge, definitions)
+
+    async def call(
+        self, badge: Badge, name: str, arguments: Mapping[str, Any], *, turn: int, index: int
+    ) -> ToolResult:
+        """Never raises for anything that a tool does: the agent hears of it in words that name nothing of this machine."""
+        tool = self._tools.get(name)
+        definition = tool.definition if tool else None
+        decided = await self._desk.decide(badge, definition, name, arguments, turn=turn, index=index)
+        if tool is None or isinstance(decided, Denied):
+            return ToolResult(decided.reason if isinstance(decided, Denied) else "", error=True, refused=True)
+        found = await _carried_out(tool, Call(badge, decided.arguments, turn, index))
+        result = ToolResult(bounded(found.text, self._result_bytes), found.error)
+        self._desk.completed(badge, tool.definition, decided.arguments, decided, result, turn=turn, index=index)
+        return result
+
+
+async def _carried_out(tool: Tool, call: Call) -> ToolResult:
+    try:
+        return await asyncio.wait_for(tool.run(call), tool.limit_s)
+    except NotPossible as why:
+        return ToolResult(f"Not done: {why.message}.", error=True)
+    except TimeoutError:
+        return ToolResult(f"Given up after {tool.limit_s:g} s; it may have been done in part.", error=True)
+    except Exception:  # whatever broke is for the operator to read, not for a model
+        logger.exception("%s failed in session %s", tool.definition.name, call.badge.session)
+        return ToolResult("The tool itself failed, which is no fault of the call. It may work later.", error=True)
