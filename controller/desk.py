@@ -250,7 +250,7 @@ class SessionDesk:
             reason=no.reason[:600],
             count=0,
         )
-        by = Caller(f"agent:{call.badge.role}", Digest(self._authority.digest), call.badge.on_behalf_of)
+        by = Caller(f"agent:{call.badge.role}", Digest(self._authority.digest), call.badge.on_behalf_of or None)
         return await session.refusals.record(event, by)
 
     def completed(

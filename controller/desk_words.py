@@ -11,7 +11,7 @@ MAX_TOLD_VALUE = 120  # characters of a refused value that are told back
 
 _OF_PATHS = {
     "protected-path": "is protected in this repository and a person's to change",
-    "path-never": "is kept from agents",
+    "path-never-granted": "is kept from agents",
     "tainted-run-keeps-to-plain-files": "is not for a run that has read text from outside",
     "path-not-granted": "is not granted",
 }

@@ -24,7 +24,17 @@ Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 Usd = Annotated[float, Field(gt=0, le=100_000)]
 # No agent may touch what decides what agents may do, nor what runs outside the sandbox.
-PROTECTED = (".github/**", ".gitlab-ci.yml", ".ci/**", "flyball.toml", "rbac/**", "prompts/**", "AGENTS.md", "CLAUDE.md", ".git*")
+PROTECTED = (
+    ".github/**",
+    ".gitlab-ci.yml",
+    ".ci/**",
+    "flyball.toml",
+    "rbac/**",
+    "prompts/**",
+    "AGENTS.md",
+    "CLAUDE.md",
+    ".git*",
+)
 
 
 class Section(BaseModel):
@@ -45,6 +55,7 @@ class TestSection(Section):
     python: str = ""  # "": the interpreter that Flyball runs on
     seconds: Seconds = 600
     slots: Annotated[int, Field(ge=1, le=64)] = 2
+    plugins: bool = True  # False: pytest loads only the plugins that the repository names itself
 
 
 class BuildSection(Section):
@@ -151,9 +162,14 @@ def parse(raw: dict[str, Any], where: str = FILE) -> Settings:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
         raise _as_config_error(error, where) from error
-    for key, value in (("repository.name", settings.repository.name), ("service.name", settings.service and settings.service.name)):
+    for key, value in (
+        ("repository.name", settings.repository.name),
+        ("service.name", settings.service and settings.service.name),
+    ):
         if value and not NAME.fullmatch(value):
-            raise ConfigError(f"{where}: {key} is {value!r}", "Use lower-case letters, digits, dots, dashes and underscores")
+            raise ConfigError(
+                f"{where}: {key} is {value!r}", "Use lower-case letters, digits, dots, dashes and underscores"
+            )
     return settings
 
 
@@ -167,7 +183,9 @@ def _as_config_error(error: ValidationError, where: str) -> ConfigError:
         return ConfigError(f"{where}: {key} is not a setting", hint)
     if first["type"] == "missing":
         return ConfigError(f"{where}: {key} is missing", "Set it; `flyball init` shows an example of every setting")
-    return ConfigError(f"{where}: {key} is {first['input']!r}: {first['msg']}", "Correct the value; `flyball init` shows an example")
+    return ConfigError(
+        f"{where}: {key} is {first['input']!r}: {first['msg']}", "Correct the value; `flyball init` shows an example"
+    )
 
 
 def _keys_at(place: list[str]) -> list[str]:

@@ -64,3 +64,9 @@ def bounded(text: str, limit_bytes: int) -> str:
     head, tail = raw[: room - room // 2], raw[len(raw) - room // 2 :]
     note = CUT_NOTE.format(left_out=len(raw) - len(head) - len(tail))
     return head.decode(errors="ignore") + note + tail.decode(errors="ignore")
+
+
+def lines_of(text: str) -> list[str]:
+    """As editors and compilers count them: a line feed ends a line, and nothing else does."""
+    lines = text.split("\n")
+    return lines[:-1] if lines[-1] == "" else lines

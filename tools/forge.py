@@ -1,17 +1,21 @@
 """The belt for the forge: one tool, which pushes the session's tree to the session's own branch.
 
-The push is an effect, so it goes the way of every effect: the gate claims its key, records the intent with its reasons, acts, records the outcome. The key
-is the call's place in the session, so a resumed session that replays its reply asks for the same effect again and finds it done.
+The push is an effect, so it goes the way of every effect: the gate claims its key, records the intent with its reasons,
+acts, and records the outcome. The key is the call's place in the session, so a resumed session that replays its reply
+asks for the same effect again and finds it done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from datetime import datetime
 
 from controller.desk import effect_key
 from controller.domain.decision import Claim, Decision, decide
-from controller.domain.ids import Branch, Commit, SessionId, session_stream
+from controller.domain.effect import EffectState, fold
+from controller.domain.entry import Entry
+from controller.domain.events import ReplyRecorded, TurnRecorded
+from controller.domain.ids import Branch, Commit, SessionId, effect_stream, session_stream
 from controller.domain.verbs import PushBranch
 from controller.errors import Refused
 from controller.ports import (
@@ -21,6 +25,7 @@ from controller.ports import (
     Done,
     Failed,
     Gate,
+    Log,
     Outcome,
     Pending,
     ToolDefinition,
@@ -30,36 +35,41 @@ from controller.ports import (
 )
 from tools.belt import Call, NotPossible, Tool, schema, text_schema
 
-MAX_PUSHED = 1_000  # sessions whose last push is remembered
-
-CommitWords = Callable[[Badge], Awaitable[tuple[str, datetime]]]  # message and date; the same ones give the same commit
+EVIDENCE = "commit "
 
 
 class ForgeBelt:
-    """`words` gives message and date of a session's commit. Pushes of one session follow each other: each expects the last."""
+    """Pushes of one session follow each other: each expects the commit of the last one that its record knows of."""
 
-    def __init__(self, *, gate: Gate, workspaces: Workspaces, words: CommitWords) -> None:
+    def __init__(self, *, gate: Gate, workspaces: Workspaces, log: Log) -> None:
         self._gate = gate
         self._workspaces = workspaces
-        self._words = words
-        self._pushed: dict[str, Commit] = {}  # by session; replaying a session's calls fills it again
+        self._log = log
 
     def tools(self) -> list[Tool]:
         return [Tool(GIT_PUSH, self.git_push, limit_s=60.0)]
 
     async def git_push(self, call: Call) -> ToolResult:
         badge, branch = call.badge, Branch(call.arguments["branch"])
-        message, at = await self._words(badge)
+        entries = await self._log.read(session_stream(SessionId(badge.session)))
+        message, at = _words(badge), _asked_at(entries, call.turn)
         made = await self._workspaces.commit(badge.session, badge.repository, badge.base, message, at)
         if made is None:
             raise NotPossible("nothing has been changed yet, so there is nothing to push")
-        verb = PushBranch(
-            repository=badge.repository, branch=branch, commit=made.head, expect=self._pushed.get(badge.session)
-        )
-        outcome = await self._act(call, verb, made)
-        if isinstance(outcome, Done):
-            self._remember(badge.session, made.head)
-        return _told(outcome, verb, made)
+        expect = await self._pushed_before(call, entries)
+        verb = PushBranch(repository=badge.repository, branch=branch, commit=made.head, expect=expect)
+        return _told(await self._act(call, verb, made), verb, made)
+
+    async def _pushed_before(self, call: Call, entries: Sequence[Entry]) -> Commit | None:
+        """What this session pushed last, by the log alone: a repeated call asks for the same. None: nothing yet."""
+        turns = [entry.event for entry in entries if isinstance(entry.event, TurnRecorded)]
+        keys = [one.effect for turn in turns if turn.turn < call.turn for one in turn.calls if one.effect]
+        keys += [effect_key(call.badge.session, call.turn, index) for index in range(call.index)]
+        for key in reversed(keys):
+            effect = fold(key, await self._log.read(effect_stream(key)))
+            if effect.state is EffectState.DONE and effect.intent is not None and effect.intent.verb == PushBranch.name:
+                return Commit(effect.intent.decision.claims[0].evidence.removeprefix(EVIDENCE))
+        return None
 
     async def _act(self, call: Call, verb: PushBranch, made: Committed) -> Outcome:
         badge = call.badge
@@ -75,11 +85,18 @@ class ForgeBelt:
         except Refused as no:
             raise NotPossible(f"the push to {verb.branch} was refused") from no
 
-    def _remember(self, session: str, head: Commit) -> None:
-        self._pushed.pop(session, None)
-        self._pushed[session] = head
-        if len(self._pushed) > MAX_PUSHED:
-            del self._pushed[next(iter(self._pushed))]
+
+def _words(badge: Badge) -> str:
+    trailers = (f"Flyball-Delivery: {badge.delivery}", f"Agent-Session: {badge.session}")
+    return "Work in progress\n\n" + "\n".join(trailers) + "\n"
+
+
+def _asked_at(entries: Sequence[Entry], turn: int) -> datetime:
+    """When the turn's reply was recorded: a repeated call makes the same commit."""
+    if not entries:
+        raise NotPossible("this session has not begun")
+    replies = [entry for entry in entries if isinstance(entry.event, ReplyRecorded) and entry.event.turn <= turn]
+    return (replies or entries[:1])[-1].time
 
 
 def _told(outcome: Outcome, verb: PushBranch, made: Committed) -> ToolResult:
@@ -103,7 +120,7 @@ def _decision(badge: Badge, verb: PushBranch, made: Committed) -> Decision:
         f"Push the tree of session {badge.session} to {verb.branch}?",
         "push",
         over={"keep it in the sandbox": "the session asked for it, and the branch is its own"},
-        because=(Claim(text=f"{verb.commit[:12]}: {changed}", evidence=f"commit {verb.commit}"),),
+        because=(Claim(text=f"{verb.commit[:12]}: {changed}", evidence=f"{EVIDENCE}{verb.commit}"),),
         would_change="another branch, or a tree without a change",
         fallback=f"delete {verb.branch}; nothing lands from it without the merge queue",
         rules=("author/own-branch",),

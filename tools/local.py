@@ -1,4 +1,4 @@
-"""Belts without a wire: the same desk and the same tools, called in process. For the simulation, and as the twin of the belts over MCP."""
+"""Belts without a wire: the same desk and tools in process. For the simulation, and the twin of belts over MCP."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def matching_lines(pattern: str, texts: list[str], limit: int) -> Any:
         return {"error": str(wrong)}
     found: list[list[int]] = []
     for at, text in enumerate(texts):
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if expression.search(line):
                 found.append([at, number])
                 if len(found) >= limit:

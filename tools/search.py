@@ -1,4 +1,4 @@
-"""Search in the texts of a tree: plain text, or a regular expression in a child process that is killed if it is slow."""
+"""Search in the texts of a tree: plain text, or a regular expression in a child process that is killed when slow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.belt import NotPossible
+from tools.belt import NotPossible, lines_of
 from tools.tree import Tree
 
 MAX_SEARCHED_BYTES = 16 * 1024 * 1024
@@ -47,7 +47,8 @@ def _report(hits: list[str], left_out: int) -> str:
 
 
 def _hit(path: str, number: int, text: str) -> str:
-    return f"{path}:{number}: {text.splitlines()[number - 1].strip()[:MAX_LINE_CHARS]}"
+    line = text.split("\n")[number - 1]
+    return f"{path}:{number}: {line.strip()[:MAX_LINE_CHARS]}"
 
 
 def _texts(tree: Tree, beneath: str) -> Texts:
@@ -76,7 +77,7 @@ def _plainly(pattern: str, texts: dict[str, str]) -> list[tuple[int, int]]:
     lines: list[tuple[int, int]] = []
     for at, text in enumerate(texts.values()):
         if pattern in text:
-            lines += [(at, number) for number, line in enumerate(text.splitlines(), 1) if pattern in line]
+            lines += [(at, number) for number, line in enumerate(lines_of(text), 1) if pattern in line]
         if len(lines) >= MAX_HITS:
             break
     return lines[:MAX_HITS]

@@ -1,4 +1,4 @@
-"""Every call of every belt passes here, over the wire or in process: decided, carried out on the canonical arguments, bounded, kept for the record."""
+"""Every call of every belt, over the wire or in process: decided, carried out as allowed, bounded, kept."""
 
 from __future__ import annotations
 
@@ -30,10 +30,8 @@ class Toolbox:
         definitions = [self._tools[name].definition for name in sorted(self._tools)]
         return self._desk.visible(badge, definitions)
 
-    async def call(
-        self, badge: Badge, name: str, arguments: Mapping[str, Any], *, turn: int, index: int
-    ) -> ToolResult:
-        """Never raises for anything that a tool does: the agent hears of it in words that name nothing of this machine."""
+    async def call(self, badge: Badge, name: str, arguments: Mapping[str, Any], *, turn: int, index: int) -> ToolResult:
+        """Never raises for anything that a tool does: the agent hears of it in words that name nothing here."""
         tool = self._tools.get(name)
         definition = tool.definition if tool else None
         decided = await self._desk.decide(badge, definition, name, arguments, turn=turn, index=index)

@@ -77,7 +77,7 @@ class Tree:
             os.unlink(name, dir_fd=folder)
 
     def walk(self, beneath: str = "") -> Iterator[Found]:
-        """Files and links beneath a folder, folder by folder, never through a link. Noise is left out; a file is itself."""
+        """Files and links beneath a folder (or the one file), never through a link. Noise is left out."""
         if not beneath:
             yield from self._walk("")
             return

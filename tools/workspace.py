@@ -1,7 +1,7 @@
 """The belt for a session's own disposable tree: look, change, run the tests. Nothing here is visible outside.
 
-Paths arrive canonical and allowed; `Tree` keeps them beneath the workspace whatever they lead through. Answers say what the agent needs for its next call:
-line numbers, where to read on, why an edit did not fit.
+Paths arrive canonical and allowed; `Tree` keeps them beneath the workspace whatever they lead through. Answers say what
+the agent needs for its next call: line numbers, where to read on, why an edit did not fit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from controller.ports import Badge, ToolDefinition, ToolResult
 from rbac.patterns import check_pattern, matches
-from tools.belt import Call, NotPossible, Tool, schema, text_schema, whole_schema
+from tools.belt import Call, NotPossible, Tool, lines_of, schema, text_schema, whole_schema
 from tools.search import search
 from tools.tree import MAX_FILE_BYTES, Found, Tree
 
@@ -24,16 +24,18 @@ DEFAULT_LINES = 400
 BINARY_PROBE = 8_192  # bytes in which a zero byte means: no text (as git has it)
 TARGET = r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./:\[\],-]*$"
 
-RunTests = Callable[[Path, str | None], Awaitable[str]]  # folder, target (None: all tests) -> what the run printed
+RunTests = Callable[[Path, str], Awaitable[str]]  # folder, target ("": all tests) -> what came of it
 Readable = Callable[[Badge, str], bool]
 
-_PATH = text_schema(minLength=1, maxLength=1024, description="File path relative to the repository, with / between folders")
+_PATH = text_schema(
+    minLength=1, maxLength=1024, description="File path relative to the repository, with / between folders"
+)
 _CONTENT = text_schema(maxLength=MAX_FILE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceBelt:
-    """`root` gives a session's folder or raises NotPossible; `readable` says which files the session may read at all."""
+    """`root` gives a session's folder or raises NotPossible; `readable` says which files it may read at all."""
 
     root: Callable[[str], Path]
     readable: Readable
@@ -89,7 +91,7 @@ class WorkspaceBelt:
 
     async def run_tests(self, call: Call) -> ToolResult:
         root = self.root(call.badge.session)
-        return ToolResult(await self.run_in_workspace(root, call.arguments.get("target")))
+        return ToolResult(await self.run_in_workspace(root, call.arguments.get("target", "")))
 
     def _tree(self, call: Call) -> Tree:
         return Tree(self.root(call.badge.session))
@@ -98,7 +100,7 @@ class WorkspaceBelt:
 def _listed(tree: Tree, pattern: str) -> str:
     found: list[Found] = []
     for one in tree.walk():
-        if _matches(pattern, one.path):
+        if matches(pattern, one.path):
             found.append(one)
         if len(found) >= MAX_LISTED:
             break
@@ -106,10 +108,6 @@ def _listed(tree: Tree, pattern: str) -> str:
     if len(found) >= MAX_LISTED:
         lines.append(f"[the first {MAX_LISTED}; ask with a narrower pattern]")
     return "\n".join(lines) or "No files."
-
-
-def _matches(pattern: str, path: str) -> bool:
-    return matches(pattern, path)
 
 
 def _text(tree: Tree, path: str) -> str:
@@ -123,7 +121,7 @@ def _text(tree: Tree, path: str) -> str:
 
 
 def _page(text: str, offset: int, limit: int) -> str:
-    lines = text.splitlines()
+    lines = lines_of(text)
     if not lines:
         return "(an empty file)"
     if offset > len(lines):
@@ -166,14 +164,16 @@ def _why_not(path: str, text: str, old: str, at: list[int]) -> str:
         lines = ", ".join(map(str, at[:10]))
         return f"old stands {len(at)} times in {path} (lines {lines}); add lines around it until it stands once"
     if near := _nearly(text, old):
-        return f"old is not in {path} as it is; with other spaces it is at line {near}: read it there and copy it exactly"
+        return (
+            f"old is not in {path} as it is; with other spaces it is at line {near}: read it there and copy it exactly"
+        )
     return f"old is not in {path}; read the file and copy the lines exactly, without their numbers"
 
 
 def _nearly(text: str, old: str) -> int | None:
     """The first line where old would match if spaces did not count. None: nowhere."""
-    wanted = ["".join(line.split()) for line in old.strip().splitlines()]
-    lines = ["".join(line.split()) for line in text.splitlines()]
+    wanted = ["".join(line.split()) for line in lines_of(old.strip())]
+    lines = ["".join(line.split()) for line in lines_of(text)]
     if not any(wanted):
         return None
     starts = range(len(lines) - len(wanted) + 1)
@@ -183,7 +183,7 @@ def _nearly(text: str, old: str) -> int | None:
 def _written(tree: Tree, path: str, content: str) -> str:
     known = tree.exists(path)
     tree.write(path, content.encode())
-    return f"{'Replaced' if known else 'Wrote'} {path}: {len(content.splitlines())} lines."
+    return f"{'Replaced' if known else 'Wrote'} {path}: {len(lines_of(content))} lines."
 
 
 LIST_FILES = ToolDefinition(
@@ -221,9 +221,7 @@ SEARCH = ToolDefinition(
 EDIT_FILE = ToolDefinition(
     "edit_file",
     "Replace old by new in a file. old must stand in it exactly once, to the character, without line numbers.",
-    schema(
-        ("path", "old", "new"), path=_PATH, old=text_schema(minLength=1, maxLength=MAX_FILE_BYTES), new=_CONTENT
-    ),
+    schema(("path", "old", "new"), path=_PATH, old=text_schema(minLength=1, maxLength=MAX_FILE_BYTES), new=_CONTENT),
     tool_class="contained",
     path_arguments=("path",),
 )
@@ -243,7 +241,7 @@ DELETE_FILE = ToolDefinition(
 )
 RUN_TESTS = ToolDefinition(
     "run_tests",
-    "Run the repository's tests on the workspace as it is, all of them or one target such as tests/test_cart.py::test_total.",
+    "Run the tests on the workspace as it is: all, or one target such as tests/test_cart.py::test_total.",
     schema(target=text_schema(minLength=1, maxLength=300, pattern=TARGET)),
     tool_class="contained",
 )

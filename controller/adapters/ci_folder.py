@@ -13,10 +13,12 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import get_ident
 from time import monotonic, sleep
 from typing import Any
 
@@ -71,7 +73,7 @@ class RunFolder:
         return Progress(**{**found, **times, "state": RunState(found["state"])})
 
     def _replace(self, name: str, text: str) -> None:
-        draft = self.path / f"{name}.{os.getpid()}.tmp"
+        draft = self.path / f"{name}.{os.getpid()}.{get_ident()}.tmp"
         with draft.open("w") as file:
             file.write(text)
             file.flush()
@@ -107,6 +109,16 @@ class RunFolder:
     def lock(self) -> int | None:
         """An open, locked descriptor; whoever inherits it keeps the lock. None: somebody holds it."""
         return try_lock(self.path / "lock")
+
+
+def remove(folder: Path) -> None:
+    """All of it, folders that a test has made unreadable included. Nothing there: nothing happens."""
+    for base, folders, _ in os.walk(folder):
+        for name in folders:
+            if not (below := Path(base, name)).is_symlink():
+                below.chmod(0o700)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def try_lock(path: Path) -> int | None:

@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from typing import Any
 
 import controller
 from controller.adapters.ci_execute import CiConfig
-from controller.adapters.ci_folder import Progress, RunFolder, now
+from controller.adapters.ci_folder import Progress, RunFolder, now, remove
 from controller.adapters.ci_results import RunState
 from controller.adapters.sandbox import Sandbox
 from controller.domain.ids import Commit, EffectKey, Repository
@@ -85,7 +84,7 @@ class LocalCi:
         try:
             self._keep_going(folder)
         except Permanent:
-            shutil.rmtree(folder.path)  # nothing has begun: the world said no
+            remove(folder.path)  # nothing has begun: the world said no
             raise
         return RunStarted(run=name)
 
@@ -111,7 +110,7 @@ class LocalCi:
             )
         finished.sort(key=lambda folder: folder.path.stat().st_mtime)
         for folder in finished[: max(0, len(finished) - MOST_FOLDERS)]:
-            shutil.rmtree(folder.path)
+            remove(folder.path)
 
     def _look(self, run: str) -> CiRun | None:
         if not RUN_NAME.fullmatch(run) or not self._folder(run).exists():
@@ -153,7 +152,7 @@ class LocalCi:
         folder.write(Progress(RunState.QUEUED, starts=before.starts + 1))
         folder.forget_tests()
         for fresh in (folder.tree, folder.scratch):
-            shutil.rmtree(fresh, ignore_errors=not fresh.exists())
+            remove(fresh)
             fresh.mkdir()
         spec = folder.spec()
         self.export(Repository(spec["repository"]), Commit(spec["commit"]), folder.tree)

@@ -117,7 +117,8 @@ class Ending:
     @property
     def last_words(self) -> str:
         lines = self.output.strip().splitlines()
-        return lines[-1][-300:] if lines else "it printed nothing"
+        telling = [line for line in lines if "error" in line.lower()] or lines
+        return telling[-1].strip()[-300:] if telling else "it printed nothing"
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ it dies, its sandbox dies with it, the lock is free, and the next look at the ru
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from controller.adapters.ci_execute import CiConfig, Executed, execute
-from controller.adapters.ci_folder import Progress, RunFolder, now, slot
+from controller.adapters.ci_folder import Progress, RunFolder, now, remove, slot
 from controller.adapters.ci_results import RunState
 from controller.adapters.sandbox import Sandbox, SandboxBroken
 from controller.adapters.sandbox_rungs import Rung
@@ -32,8 +31,8 @@ def work(folder: RunFolder) -> None:
     except TimeoutError:
         reason = f"waited {spec['queue_wait_s']:g} s for one of {spec['slots']} places; allow more with `ci.slots`"
         folder.write(replace(queued, state=RunState.BROKEN, finished_at=now(), reason=reason))
-    shutil.rmtree(folder.tree)
-    shutil.rmtree(folder.scratch)
+    remove(folder.tree)
+    remove(folder.scratch)
 
 
 def _run_and_record(folder: RunFolder, running: Progress) -> None:

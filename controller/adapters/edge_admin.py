@@ -169,27 +169,14 @@ class Admin:
     """The routes. `asked_at` (monotonic seconds) is when the controller was last heard."""
 
     def __init__(
-        self, token: str, services: Mapping[str, EdgeService], effects: Effects, counts: Counts, configure: Callable[[EdgeConfig], None],
-        shut_down: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self.asked_at = time.monotonic()
-        self._token = token
-        self._services = services
-        self._effects = effects
-        self._counts = counts
-        self._configure = configure
-        self._shut_down = shut_down
-        self._routes: dict[tuple[str, str], Callable[[Any], Awaitable[Any]]] = {
-            ("GET", "/health"): self._health,
-            ("GET", "/status"): self._status,
-            ("POST", "/act"): self._act,
-            ("POST", "/find"): self._find,
-            ("POST", "/windows"): self._windows,
-            ("POST", "/baseline"): self._baseline,
-            ("POST", "/failures"): self._failures,
-            ("POST", "/config"): self._config,
-            ("POST", "/shutdown"): self._shutdown,
-        }
+        self, token: str, services: Mapping[str, EdgeService], effects: Effects, counts: Counts, configure:
+        Callable[[EdgeConfig], None], shut_down: Callable[[], None], ) -> None:  # fmt: skip self.asked_at =
+        time.monotonic() self._token = token self._services = services self._effects = effects self._counts = counts
+        self._configure = configure self._shut_down = shut_down self._routes: dict[tuple[str, str], Callable[[Any],
+        Awaitable[Any]]] = { ("GET", "/health"): self._health, ("GET", "/status"): self._status, ("POST", "/act"):
+        self._act, ("POST", "/find"): self._find, ("POST", "/windows"): self._windows, ("POST", "/baseline"):
+        self._baseline, ("POST", "/failures"): self._failures, ("POST", "/config"): self._config, ("POST", "/shutdown"):
+        self._shutdown, }
 
     def server(self) -> SmallServer:
         return SmallServer(self.handle, most_body_bytes=LARGEST_REQUEST_BYTES)

@@ -124,7 +124,7 @@ async def ask(link: Link, exchange: Exchange) -> Head:
         raise Unanswered(504, "no-answer-in-time", sent=True) from error
     except (OSError, IncompleteReadError, BadMessage) as error:
         link.close()
-        raise Unanswered(502, "broken-answer", sent=True) from error
+        raise Unanswered(502, "closed" if isinstance(error, OSError) else "broken-answer", sent=True) from error
     except BaseException:
         link.close()
         raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
@@ -18,9 +19,12 @@ LOOPBACK = "127.0.0.1"
 LARGEST_HEAD_BYTES = 32 << 10
 MOST_FIELDS = 100
 PIECE_BYTES = 64 << 10
+LINGER_S = 2.0
+LINGER_BYTES = 16 << 20
+REFUSALS = frozenset({400, 413, 429, 431})  # given before the whole request was read
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade content-length".split()
-)
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade
+    content-length".split() )
 
 
 class BadMessage(Exception):  # noqa: N818  it is answered, and never leaves the server
@@ -228,6 +232,8 @@ class SmallServer:
             response, keep = Response(status, str(error).encode(), "text/plain"), False
         writer.write(response.encode(keep=keep))
         await writer.drain()
+        if not keep and response.status in REFUSALS:
+            await linger(reader, writer)
         return keep
 
     async def _answer(self, head: Head, reader: StreamReader) -> tuple[Response, bool]:
@@ -241,6 +247,16 @@ class SmallServer:
             return await self.handler(_request(head, body)), keep
         finally:
             self.busy -= 1
+
+
+async def linger(reader: StreamReader, writer: StreamWriter) -> None:
+    """Let the peer read a refusal: closing on what it still sends would reset the connection under it."""
+    writer.write_eof()
+    left = LINGER_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while left > 0 and (piece := await reader.read(PIECE_BYTES)):
+                left -= len(piece)
 
 
 def _request(head: Head, body: bytes) -> Request:

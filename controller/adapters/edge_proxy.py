@@ -24,7 +24,7 @@ from controller.adapters.edge_exchange import (
     hand_back,
     read_exchange,
 )
-from controller.adapters.edge_http import LARGEST_HEAD_BYTES, LOOPBACK, BadMessage, Head, phrase
+from controller.adapters.edge_http import LARGEST_HEAD_BYTES, LOOPBACK, BadMessage, Head, linger, phrase
 from controller.adapters.edge_routes import Arm, Link, Routes, Upstream
 from controller.adapters.otlp_counts import ServiceCounts, latency_bucket
 
@@ -73,6 +73,7 @@ class Proxy:
             exchange = await read_exchange(reader, writer, IDLE_S)
         except (BadMessage, LimitOverrunError) as error:
             writer.write(self._own(error.status if isinstance(error, BadMessage) else 400, "malformed", keep=False))
+            await linger(reader, writer)
             return False
         return exchange is not None and await self._serve(exchange)
 

@@ -113,18 +113,13 @@ class ServiceState(Fact):
         canary = self._canary_of(release)
         if self.confirmed is None and weight_percent not in {0, 100}:
             raise Permanent(
-                f"release {release} is the first one: there is nothing that could take the other {100 - weight_percent} %",
-                "Set its weight to 100",
-            )
-        if not now_ms < until_ms <= now_ms + LONGEST_WEIGHT_MS:
-            raise Permanent(
-                f"the weight's deadline {until_ms} is not within 24 h after now, {now_ms}", "Give a deadline ahead"
-            )
-        deadline = until_ms if weight_percent and self.confirmed else None
-        held = canary.model_copy(update={"weight_percent": weight_percent, "until_ms": deadline})
-        now = self._with(canary=held, lapsed_release=None)
-        same = canary.weight_at(now_ms) == weight_percent
-        return now if same else now._changed(now_ms, release, weight_percent, Cause.SET)
+                f"release {release} is the first one: there is nothing that could take the other {100 - weight_percent}
+                %", "Set its weight to 100", ) if not now_ms < until_ms <= now_ms + LONGEST_WEIGHT_MS: raise Permanent(
+                f"the weight's deadline {until_ms} is not within 24 h after now, {now_ms}", "Give a deadline ahead" )
+                deadline = until_ms if weight_percent and self.confirmed else None held =
+                canary.model_copy(update={"weight_percent": weight_percent, "until_ms": deadline}) now =
+                self._with(canary=held, lapsed_release=None) same = canary.weight_at(now_ms) == weight_percent return
+                now if same else now._changed(now_ms, release, weight_percent, Cause.SET)
 
     def lapsed(self, now_ms: int) -> ServiceState | None:
         """The state after the deadline has passed. None: no deadline has."""

@@ -80,7 +80,7 @@ class GitWorkspaces:
         place = self._place(session)
         _remove(place)
         place.mkdir(parents=True)
-        _lay_out(tree, place)
+        lay_out(tree, place)
         return place
 
     def _commit(
@@ -106,7 +106,7 @@ class GitWorkspaces:
 # --- out of the forge -----------------------------------------------------------------------------
 
 
-def _lay_out(tree: pygit2.Tree, folder: Path) -> None:
+def lay_out(tree: pygit2.Tree, folder: Path) -> None:
     """Every path is new and made without following links, so nothing in the tree can direct a write elsewhere."""
     for entry in tree:
         name = _name(entry)
@@ -115,7 +115,7 @@ def _lay_out(tree: pygit2.Tree, folder: Path) -> None:
         path = folder / name
         if isinstance(entry, pygit2.Tree):
             path.mkdir()
-            _lay_out(entry, path)
+            lay_out(entry, path)
         elif isinstance(entry, pygit2.Blob):
             _lay_out_file(entry, path)
         else:
@@ -128,8 +128,12 @@ def _lay_out_file(blob: pygit2.Blob, path: Path) -> None:
         return
     mode = 0o755 if blob.filemode == FileMode.BLOB_EXECUTABLE else 0o644
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(blob.data)
+    try:
+        rest = memoryview(blob.data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
 
 
 # --- back into the forge --------------------------------------------------------------------------

@@ -249,14 +249,10 @@ def _latency(point: Point, shift: int) -> dict[int, int]:
         return {}
     if not SCALE <= point.scale <= FINEST_SCALE:
         raise PointRefused(
-            f"its scale {point.scale} is not within {SCALE} to {FINEST_SCALE}: let the view keep scale {SCALE} with max_size=160"
-        )
-    if point.negative.bucket_counts or point.zero_count + sum(point.positive.bucket_counts) != point.count:
-        raise PointRefused("its buckets do not add up to its count")
-    halvings, offset = point.scale - SCALE, point.positive.offset
-    found: dict[int, int] = {LOWEST_BUCKET: point.zero_count} if point.zero_count else {}
-    for position, count in enumerate(point.positive.bucket_counts):
-        if count:
-            bucket = min(HIGHEST_BUCKET, max(LOWEST_BUCKET, ((offset + position) >> halvings) + shift))
-            found[bucket] = found.get(bucket, 0) + count
-    return found
+            f"its scale {point.scale} is not within {SCALE} to {FINEST_SCALE}: let the view keep scale {SCALE} with
+            max_size=160" ) if any(point.negative.bucket_counts) or point.zero_count + sum(point.positive.bucket_counts)
+            != point.count: raise PointRefused("its buckets do not add up to its count") halvings, offset = point.scale
+            - SCALE, point.positive.offset found: dict[int, int] = {LOWEST_BUCKET: point.zero_count} if point.zero_count
+            else {} for position, count in enumerate(point.positive.bucket_counts): if count: bucket =
+            min(HIGHEST_BUCKET, max(LOWEST_BUCKET, ((offset + position) >> halvings) + shift)) found[bucket] =
+            found.get(bucket, 0) + count return found

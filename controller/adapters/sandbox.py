@@ -119,7 +119,7 @@ class Sandbox:
         output = Clipped(bounds.output_bytes)
         with _home(self.rung) as home, _pipe() as (receive, send):
             environment = _minimum(python, home) | {RESULTS_FD: str(send.fileno())} | dict(env or {})
-            inside = Inside(command, tree, python, environment, readable, bounds, network)
+            inside = Inside(command, tree, python, environment, home, readable, bounds, network)
             started = monotonic()
             process = await start(plan_of(self.rung, inside), LAUNCHER, send.fileno())
             send.close()

@@ -28,6 +28,7 @@ import sys
 from typing import Any
 
 DID_NOT_START = 125
+CALLER_ENDED = 128 + 15
 STAGE = "/mnt"  # FHS: present everywhere, and covered only inside our own mount namespace
 NEW_ROOT = "/tmp"  # noqa: S108  likewise covered; sources below it are open by then
 # linux/sched.h, linux/mount.h, linux/prctl.h
@@ -293,7 +294,12 @@ def watch_over(plan: dict[str, Any], lifeline: int) -> None:
         os.setsid()
         limit(plan["rlimits"])
         become(plan)
-    os._exit(await_end(select.poll(), command, lifeline, woken))
+    code = await_end(select.poll(), command, lifeline, woken)
+    if code == CALLER_ENDED:
+        import shutil
+
+        shutil.rmtree(plan["home"], ignore_errors=True)  # the caller would have done it
+    os._exit(code)
 
 
 def await_end(poll: Any, command: int, lifeline: int, woken: int) -> int:
@@ -307,7 +313,7 @@ def await_end(poll: Any, command: int, lifeline: int, woken: int) -> int:
             return exit_code(status)
         if lifeline in ready or SIGTERM in os.read(woken, 64):
             end_all(command)
-            return 128 + SIGKILL
+            return CALLER_ENDED
 
 
 def end_all(group: int) -> None:

@@ -76,6 +76,7 @@ class Inside:
     tree: Path
     python: str
     environment: Mapping[str, str]
+    home: str  # on the plain rung a folder made for this command alone
     readable: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
     network: bool = False
@@ -115,6 +116,7 @@ def plan_of(rung: Rung, inside: Inside) -> dict[str, Any]:
         "rlimits": inside.limits.as_rlimits(),
         "argv": list(inside.command),
         "env": dict(inside.environment),
+        "home": inside.home,
         "cwd": INSIDE if shut_in else str(tree),
         "network": inside.network,
         "seccomp": deny_list() if shut_in else b"",

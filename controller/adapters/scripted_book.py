@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter
 from controller.domain.base import Fact
 from controller.errors import ConfigError
 
-TESTS_FAILED = re.compile(r"\b[1-9]\d* (failed|errors?)\b|\bFAILED\b")
+TESTS_FAILED = re.compile(r"\b[1-9]\d* (failed|errors?)\b|\bFAILED\b|^(failed|broken):", re.MULTILINE)
 QUOTED_CHARS = 300  # of a tool's answer, when it is repeated in words
 
 

@@ -54,7 +54,7 @@ async def _common(d: Delivery, ports: Ports, repository: RepositoryConfig) -> di
     return {
         "repository": repository.name,
         "branch": author_branch(d.id, d.iteration + 1),
-        "allowed_paths": ", ".join(repository.allowed) or "every path",
+        "allowed_paths": ", ".join(repository.allowed) or "none",
         "protected_paths": ", ".join(repository.protected) or "none",
         "round": str(d.iteration + 1),
         "task": await ports.seals.open(d.task),

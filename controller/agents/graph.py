@@ -27,7 +27,12 @@ def where_next(state: Place, runtime: Runtime[Run]) -> Stop:  # noqa: ARG001 - t
 
 
 def build_graph(bounds: Bounds, retry_wait_s: float) -> Graph:
-    retry = RetryPolicy(max_attempts=bounds.step_attempts, initial_interval=retry_wait_s, retry_on=Unavailable)
+    retry = RetryPolicy(
+        max_attempts=bounds.step_attempts,
+        initial_interval=retry_wait_s,
+        jitter=retry_wait_s > 0,
+        retry_on=Unavailable,
+    )
     calling = TimeoutPolicy(run_timeout=bounds.model_stall_seconds * STALLS_PER_CALL)
     working = TimeoutPolicy(run_timeout=bounds.session_seconds)
     on_error: Any = broke_off  # the library has no type for a handler that takes the error

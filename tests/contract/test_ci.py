@@ -1,4 +1,4 @@
-"""What every CI keeps, and what the local one keeps besides: real worker processes on every sandbox rung that starts here."""
+"""What every CI keeps, and what the local one keeps besides, with real workers on every rung that starts here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ MIXED = {
     "def test_wrong():\n    assert total([2]) == 3, 'two is not three'\n",
 }
 GREEN = {
-    "test_shop.py": "import pytest\n\ndef test_one():\n    pass\n\n@pytest.mark.skip(reason='later')\ndef test_two():\n    pass\n"
+    "test_shop.py": "import pytest\n\ndef test_one():\n    pass\n\n"
+    "@pytest.mark.skip(reason='later')\ndef test_two():\n    pass\n"
 }
 WAITING = {
     "test_wait.py": "import pathlib, time\n\ndef test_first():\n    pass\n\n"
@@ -76,9 +77,7 @@ async def until(ci: LocalCi, run: str, holds: Callable[[CiRun], bool]) -> CiRun:
         assert found is not None
         if holds(found):
             return found
-        assert monotonic() < give_up, (
-            f"{found} and the worker said {(ci.root / 'runs' / run / 'worker.txt').read_text()}"
-        )
+        assert monotonic() < give_up, (found, (ci.root / "runs" / run / "worker.txt").read_text())
         await asyncio.sleep(0.02)
 
 
@@ -97,7 +96,7 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     return found
 
 
-# --- on every rung -------------------------------------------------------------------------------------------------------------
+# --- on every rung ----------------------------------------------------------------------------------------------
 
 
 async def test_failing_test_is_reported_with_its_message_and_the_passing_one_beside_it(
@@ -178,7 +177,7 @@ async def test_agent_is_told_of_failures_first(tmp_path: Path, sandbox: Sandbox)
     assert told.startswith("passed: 1 passed, 0 failed in ")
 
 
-# --- whatever the rung ---------------------------------------------------------------------------------------------------------
+# --- whatever the rung ------------------------------------------------------------------------------------------
 
 
 async def test_same_start_twice_is_one_run(tmp_path: Path) -> None:
@@ -239,7 +238,7 @@ async def test_third_dead_worker_breaks_the_run_with_a_reason(tmp_path: Path) ->
     ci = local_ci(tmp_path, WAITING)
     started = await ci.act(KEY, start())
     for _ in range(3):
-        await until(ci, started.run, lambda run: run.state == "running")
+        await until(ci, started.run, lambda run: run.state == "running" and len(ci.workers) == 1)
         await kill_worker(ci)
     run = await until(ci, started.run, is_finished)
     assert (run.state, len(ci.workers)) == ("broken", 0)

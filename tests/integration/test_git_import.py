@@ -6,6 +6,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pygit2
 import pytest
 
 from controller.adapters.git_import import import_repository, sync_back
@@ -50,7 +51,7 @@ def land(store: Store, message: str) -> Commit:
     repo, who = store.open(SHOP), FLYBALL.signed(AT)
     tip = ref_value(repo, "refs/heads/main")
     assert tip is not None
-    made = Commit(str(repo.create_commit(None, who, who, message, repo[tip].tree_id, [tip])))
+    made = Commit(str(repo.create_commit(None, who, who, message, repo[tip].peel(pygit2.Tree).id, [tip])))
     with writing(store.path(SHOP)) as writer:
         writer.move([RefMove("refs/heads/main", tip, made)])
     return made
@@ -117,7 +118,7 @@ def test_files_that_git_does_not_track_are_no_obstacle(theirs: Path, store: Stor
 
 def test_a_detached_head_is_refused(theirs: Path, store: Store) -> None:
     git(theirs, "checkout", "--quiet", "--detach")
-    with pytest.raises(ConfigError, match="detached.*git switch"):
+    with pytest.raises(ConfigError, match=r"detached.*git switch"):
         import_repository(store, SHOP, theirs, MAIN)
 
 

@@ -103,7 +103,11 @@ def git_lives(shop: Shop) -> None:
 
 
 def configure(shop: Shop, key: str, value: str) -> None:
-    subprocess.run(["git", "--git-dir", str(shop.path), "config", key, value], check=True)
+    plain_git(shop, "config", key, value)
+
+
+def plain_git(shop: Shop, *arguments: str) -> None:
+    subprocess.run(["git", "--git-dir", str(shop.path), *arguments], check=True)
 
 
 # --- killed ----------------------------------------------------------------------------------------
@@ -184,7 +188,9 @@ async def test_a_branch_and_its_pull_requests_agree_after_a_kill_at_any_instant(
 
 def open_one(root: Path, branch: Branch, head: Commit, key: str, told: Connection) -> None:
     forge = GitForge(root, StoppedClock())
-    told.send(asyncio.run(forge.act(EffectKey(key), opening(branch, head))).number)
+    opened = asyncio.run(forge.act(EffectKey(key), opening(branch, head)))
+    assert isinstance(opened, PullRequest)
+    told.send(opened.number)
 
 
 async def test_openers_in_different_processes_share_one_pull_request_of_a_branch(shop: Shop) -> None:
@@ -214,7 +220,7 @@ async def test_somebody_who_pushes_past_the_lock_with_plain_git_is_not_overwritt
     theirs = await shop.forge.merge(SHOP, shop.start, shop.start, "theirs", AT)
     assert isinstance(theirs, Candidate)
     with writing(shop.path) as writer:
-        subprocess.run(["git", "--git-dir", str(shop.path), "update-ref", "refs/heads/main", theirs.commit], check=True)
+        plain_git(shop, "update-ref", "refs/heads/main", theirs.commit)
         other = RefMove("refs/heads/other", None, commit)
         with pytest.raises(Unavailable, match="moved while"):
             writer.move([other, RefMove("refs/heads/main", shop.start, commit)])
@@ -248,13 +254,13 @@ async def test_a_writer_that_is_locked_out_gives_up_before_its_deadline(
 async def test_a_candidate_that_no_ref_names_survives_a_collection_of_garbage(shop: Shop) -> None:
     made = await shop.forge.merge(SHOP, shop.start, shop.start, "candidate", AT)
     assert isinstance(made, Candidate)
-    subprocess.run(["git", "--git-dir", str(shop.path), "gc", "--quiet"], check=True)
+    plain_git(shop, "gc", "--quiet")
     assert await shop.forge.contains(SHOP, made.commit, shop.start)
 
 
 async def test_packed_refs_move_like_loose_ones(shop: Shop) -> None:
     pull, commit = await shop.proposed(TOPIC, shop.start)
-    subprocess.run(["git", "--git-dir", str(shop.path), "pack-refs", "--all", "--prune"], check=True)
+    plain_git(shop, "pack-refs", "--all", "--prune")
     await shop.forge.act(EffectKey("land"), landing(shop.start, commit, pull.number))
     second, _ = await shop.proposed(Branch("agent/shop-2/1"), commit)
     assert (await shop.pull(pull.number)).state is PullState.MERGED

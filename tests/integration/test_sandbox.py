@@ -1,4 +1,4 @@
-"""What holds inside every sandbox, and what holds only where there is isolation. Real processes on every rung that starts here."""
+"""What holds inside every sandbox, and what holds only where there is isolation, on every rung that starts here."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ ISOLATED = [sandbox for sandbox in AVAILABLE if sandbox.rung is not Rung.PLAIN]
 QUICK = Limits(wall_s=30)
 HOLD_LOCK = """
 import fcntl, os, sys, time
+open("home", "w").write(os.environ["HOME"])
 held = open("held", "w")
 fcntl.flock(held, fcntl.LOCK_EX)
 os.write(int(os.environ["FLYBALL_RESULTS_FD"]), b"locked\\n")
@@ -83,6 +84,12 @@ async def nobody_holds(path: Path) -> None:
     await asyncio.wait_for(asyncio.to_thread(lock), 10)
 
 
+async def gone(folder: Path) -> None:
+    async with asyncio.timeout(10):
+        while folder.exists():  # noqa: ASYNC110, ASYNC240  another process removes it; nothing tells us when
+            await asyncio.sleep(0.01)
+
+
 def is_held(path: Path) -> bool:
     with path.open("a") as file:
         try:
@@ -110,17 +117,23 @@ async def test_controllers_secrets_are_not_in_the_commands_environment(
     assert "the-secret" not in ran.output
 
 
-async def test_no_process_that_the_command_can_see_shows_the_controllers_environment(
-    isolated: Sandbox, tree: Path
-) -> None:
-    code = "print(dict(os.environ)); import glob; print([open(p, 'rb').read() for p in glob.glob('/proc/[0-9]*/environ') if can(p)])"
-    look = "import os\ndef can(p):\n  try: open(p).close(); return True\n  except OSError: return False\n" + code
+def test_no_process_that_the_command_can_see_shows_the_controllers_environment(isolated: Sandbox, tree: Path) -> None:
+    look = """
+import glob, os
+print(dict(os.environ))
+for path in glob.glob("/proc/[0-9]*/environ"):
+    try:
+        print(open(path, "rb").read())
+    except OSError:
+        print("unreadable")
+"""
     parent = f"""
 import asyncio, os
 from pathlib import Path
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
-print(asyncio.run(Sandbox(Rung({str(isolated.rung)!r})).run([{sys.executable!r}, "-c", {look!r}], tree=Path({str(tree)!r}))).output)
+box = Sandbox(Rung({str(isolated.rung)!r}))
+print(asyncio.run(box.run([{sys.executable!r}, "-c", {look!r}], tree=Path({str(tree)!r}))).output)
 """
     environment = {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-the-secret", "PYTHONPATH": str(Path.cwd())}
     ran = subprocess.run(python(parent), capture_output=True, text=True, env=environment, timeout=60, check=True)
@@ -280,7 +293,9 @@ from pathlib import Path
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
 box = Sandbox(Rung({str(sandbox.rung)!r}))
-asyncio.run(box.run([{sys.executable!r}, "hold.py"], tree=Path({str(tree)!r}), on_result=lambda line: print(line, flush=True)))
+def tell(line):
+    print(line, flush=True)
+asyncio.run(box.run([{sys.executable!r}, "hold.py"], tree=Path({str(tree)!r}), on_result=tell))
 """
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     controller = await asyncio.create_subprocess_exec(*python(parent), stdout=asyncio.subprocess.PIPE, env=environment)
@@ -290,6 +305,8 @@ asyncio.run(box.run([{sys.executable!r}, "hold.py"], tree=Path({str(tree)!r}), o
     controller.kill()
     await controller.wait()
     await nobody_holds(tree / "held")
+    if sandbox.rung is Rung.PLAIN:
+        await gone(Path((tree / "home").read_text()))
 
 
 async def test_endless_output_is_cut_in_the_middle_with_a_note(sandbox: Sandbox, tree: Path) -> None:
@@ -303,7 +320,11 @@ async def test_endless_output_is_cut_in_the_middle_with_a_note(sandbox: Sandbox,
 
 async def test_results_come_line_by_line_and_an_endless_line_is_dropped(sandbox: Sandbox, tree: Path) -> None:
     heard: list[bytes] = []
-    code = "import os; f = open(int(os.environ['FLYBALL_RESULTS_FD']), 'wb'); f.write(b'one\\n' + b'x' * 300_000 + b'\\ntwo\\nhalf')"
+    code = """
+import os
+with open(int(os.environ["FLYBALL_RESULTS_FD"]), "wb") as pipe:
+    pipe.write(b"one\\n" + b"x" * 300_000 + b"\\ntwo\\nhalf")
+"""
     await sandbox.run(python(code), tree=tree, limits=QUICK, on_result=heard.append)
     assert heard == [b"one", b"two"]
 

@@ -31,11 +31,8 @@ def heard(*lines: dict[str, Any]) -> Results:
     return results
 
 
-def test_line(test: str, *, passed: bool = True, message: str = "") -> dict[str, Any]:
+def line_of(test: str, *, passed: bool = True, message: str = "") -> dict[str, Any]:
     return {"kind": "test", "test": test, "passed": passed, "duration_ms": 3, "message": message}
-
-
-test_line.__test__ = False  # type: ignore[attr-defined]
 
 
 def finished(status: int, collected: int) -> dict[str, Any]:
@@ -51,31 +48,31 @@ def verdict(results: Results, end: Ending) -> Verdict:
 
 
 def test_session_that_ends_with_every_collected_test_reported_passes() -> None:
-    assert verdict(heard(test_line("a"), test_line("b"), finished(0, 2)), ending()) == Verdict(RunState.PASSED)
+    assert verdict(heard(line_of("a"), line_of("b"), finished(0, 2)), ending()) == Verdict(RunState.PASSED)
 
 
 def test_failing_test_fails_the_run_with_its_message() -> None:
-    results = heard(test_line("a"), test_line("b", passed=False, message="assert 1 == 2"), finished(1, 2))
+    results = heard(line_of("a"), line_of("b", passed=False, message="assert 1 == 2"), finished(1, 2))
     assert verdict(results, ending(1)) == Verdict(RunState.FAILED, "1 of 2 tests failed")
     assert results.failures == [TestLine("b", passed=False, duration_ms=3, message="assert 1 == 2")]
 
 
 def test_exit_code_zero_cannot_hide_a_failing_test() -> None:
-    assert verdict(heard(test_line("a", passed=False), finished(0, 1)), ending(0)).state is RunState.FAILED
+    assert verdict(heard(line_of("a", passed=False), finished(0, 1)), ending(0)).state is RunState.FAILED
 
 
 def test_exit_code_zero_cannot_hide_a_red_session() -> None:
-    assert verdict(heard(test_line("a"), finished(1, 1)), ending(0)).state is RunState.FAILED
+    assert verdict(heard(line_of("a"), finished(1, 1)), ending(0)).state is RunState.FAILED
 
 
 def test_process_that_ends_with_zero_before_its_session_passes_nothing() -> None:
-    told = verdict(heard(test_line("a")), ending(0))
+    told = verdict(heard(line_of("a")), ending(0))
     assert told.state is RunState.BROKEN
     assert "before its session did" in told.reason
 
 
 def test_collected_test_that_never_reported_is_missed() -> None:
-    told = verdict(heard(test_line("a"), finished(0, 2)), ending(0))
+    told = verdict(heard(line_of("a"), finished(0, 2)), ending(0))
     assert (told.state, "2 tests were collected and 1 reported" in told.reason) == (RunState.BROKEN, True)
 
 
@@ -92,7 +89,7 @@ def test_missing_pytest_is_broken_and_names_the_interpreter() -> None:
 
 
 def test_test_that_hangs_is_named_as_the_one_that_failed() -> None:
-    results = heard(test_line("a"), {"kind": "started", "test": "b"})
+    results = heard(line_of("a"), {"kind": "started", "test": "b"})
     told = verdict(results, ending(137, timed_out=True, output="waiting"))
     assert told == Verdict(RunState.FAILED, "pytest was still running at its limit of 60 s (`test.wall_s`) during b")
     assert results.failures[0].test == "b"
@@ -115,19 +112,19 @@ def test_kill_is_explained_as_memory() -> None:
 
 
 def test_collection_error_is_the_changes_fault() -> None:
-    results = heard(test_line("test_a.py", passed=False, message="ImportError"), finished(2, 0))
+    results = heard(line_of("test_a.py", passed=False, message="ImportError"), finished(2, 0))
     assert verdict(results, ending(2)).state is RunState.FAILED
 
 
 @pytest.mark.parametrize(("code", "words"), [(2, "interrupted"), (3, "internal error"), (4, "arguments")])
 def test_pytests_own_troubles_are_broken(code: int, words: str) -> None:
-    told = verdict(heard(test_line("a"), finished(code, 1)), ending(code, output="why\n"))
+    told = verdict(heard(line_of("a"), finished(code, 1)), ending(code, output="why\n"))
     assert told.state is RunState.BROKEN
     assert words in told.reason
 
 
 def test_red_session_without_a_failing_test_still_names_something() -> None:
-    results = heard(test_line("a"), finished(1, 1))
+    results = heard(line_of("a"), finished(1, 1))
     told = verdict(results, ending(1, output="coverage 10 % is under 80 %\n"))
     assert told == Verdict(RunState.FAILED, "pytest failed without a failing test: coverage 10 % is under 80 %")
     assert len(results.failures) == 1
@@ -177,10 +174,10 @@ def test_malformed_line_is_counted_and_changes_nothing(line: bytes) -> None:
 
 
 def test_flood_of_results_meets_its_bounds() -> None:
-    results = heard(test_line("t" * 10_000, passed=False, message="€" * 10_000))
+    results = heard(line_of("t" * 10_000, passed=False, message="€" * 10_000))
     assert len(results.tests[0].test) == 500
     assert len(results.tests[0].message.encode()) <= MOST_MESSAGE_BYTES
-    line = json.dumps(test_line("a")).encode()
+    line = json.dumps(line_of("a")).encode()
     for _ in range(MOST_TESTS + 5):
         results.add(line)
     assert len(results.tests) == MOST_TESTS

@@ -16,6 +16,7 @@ from controller.domain.entry import Caller, Draft
 from controller.domain.ids import Branch, DeliveryId, Digest, Repository, StreamId
 from controller.domain.sealed import Sealed
 from controller.errors import ConfigError, Permanent, Unavailable
+from controller.ledger import database
 from controller.ledger.sqlite import SqliteLog
 from controller.ledger.verify import verify
 from controller.ports import Clock, Receipt, Rejected
@@ -81,15 +82,19 @@ async def test_when_the_disk_refuses_a_write_the_whole_group_is_told_and_the_app
     assert verify(path).whole
 
 
-async def test_a_state_that_was_never_committed_judges_nobody(log: SqliteLog, path: Path, clock: Clock) -> None:
+async def test_a_state_that_was_never_committed_judges_nobody(
+    log: SqliteLog, path: Path, clock: Clock, say: Say
+) -> None:
     stream = StreamId("delivery/shop-1")
     other = SqliteLog(path, clock)
     await log.append([Draft(stream, REQUESTED)], expect={stream: 0}, by=BY)
     (pages,) = log._writer.db.execute("PRAGMA page_count").fetchone()
     log._writer.db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    withdrawn = e.Abandoned(reason="x" * 100_000)
-    with pytest.raises(Unavailable):
-        await log.append([Draft(stream, withdrawn)], expect={stream: 1}, by=BY)
+    withdrawn = log.append([Draft(stream, e.Abandoned(reason="withdrawn"))], expect={stream: 1}, by=BY)
+    with log._changed:  # both stand in line before the appender takes them as one group
+        group = asyncio.gather(withdrawn, say(log, "big", size=100_000), return_exceptions=True)
+        await asyncio.sleep(0)
+    assert [type(found) for found in await group] == [Unavailable, Unavailable]
     waits = e.Waited(waits_for=e.WaitsFor.FREEZE, until=clock.now(), reason="frozen")
     await other.append([Draft(stream, waits)], expect={stream: 1}, by=BY)
     assert await log.append([Draft(stream, waits)], expect={stream: 2}, by=BY) == Receipt(2, 3)
@@ -104,10 +109,12 @@ async def test_a_file_that_may_not_be_written_is_named_with_the_way_out(log: Sql
     assert await say(log) == Receipt(0, 1)
 
 
-async def test_a_lock_that_is_never_let_go_costs_seconds_and_no_truth(log: SqliteLog, path: Path, say: Say) -> None:
+async def test_a_lock_that_is_never_let_go_costs_seconds_and_no_truth(
+    log: SqliteLog, path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    log._writer.db.execute("PRAGMA busy_timeout = 20")
+    monkeypatch.setattr(database, "BUSY_S", 0.02)
     with pytest.raises(Unavailable, match="Another process has held the write lock"):
         await say(log)
     other.rollback()

@@ -110,9 +110,11 @@ def test_a_malformed_set_never_replaces_the_one_in_force(folder: Path) -> None:
 
 def test_a_policy_that_cedar_cannot_take_never_replaces_the_one_in_force(folder: Path) -> None:
     authority = Authority(SERVED, folder)
+    before = authority.digest
     spoil(folder / "policy/flyball.cedar", "context.tainted &&", "context.tinted &&")
     with pytest.raises(ConfigError):
         authority.reload()
+    assert authority.digest == before
     assert authority.decide(LAND).allowed
 
 

@@ -1,0 +1,48 @@
+"""`flyball`: one command for those who ask, those on call, and those who review."""
+
+from __future__ import annotations
+
+import click
+
+from controller.commands import people, record, work
+from controller.commands.demo import demo
+
+EPILOG = """\b
+Begin here:
+  flyball demo                     the whole loop on this machine, in about 90 seconds
+  flyball init && flyball run "…"  one task on your own repository
+  flyball status                   where everything is
+  flyball show DELIVERY            why it went the way it did
+  flyball stop                     everything forward stops, canaries go to stable
+"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option("0.1.0", prog_name="flyball")
+def main() -> None:
+    """Flyball carries a task to production with nobody in between, and takes it back when telemetry says that it hurts."""
+
+
+for command in (
+    demo,
+    work.init,
+    work.run_task,
+    work.serve,
+    record.status,
+    record.show,
+    record.messages,
+    people.approve,
+    people.reject,
+    people.hold,
+    people.release,
+    people.promote,
+    people.unstick,
+    people.stop,
+    people.resume,
+    record.log,
+    record.graph,
+):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Looking at what happened: status, one delivery's story, the log's own proof, and the loop as a picture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.commands.common import guarded, json_option, place, print_json, reading, repo_option, run, state_option
+from controller.errors import Refused
+
+if TYPE_CHECKING:
+    from controller.wiring import Record
+
+
+@click.command(help="Every delivery and where it is, what is stopped, and the log's size and root.")
+@repo_option
+@state_option
+@json_option
+@guarded
+def status(repo: Path | None, state: Path | None, as_json: bool) -> None:
+    with reading(place(repo, state)) as record:
+        run(_status(record, as_json=as_json))
+
+
+async def _status(record: Record, *, as_json: bool) -> None:
+    from controller.metrics.deliveries import record_of  # noqa: PLC0415
+    from controller.terminal.report import delivery_row, print_status  # noqa: PLC0415
+
+    found, head, control = await record_of(record.log), await record.log.head(), await record.log.control()
+    if as_json:
+        rows = [delivery_row(d) for d in found.deliveries]
+        stops = [{"scope": row.scope, "state": row.state, "reason": row.reason} for row in control]
+        print_json({"deliveries": rows, "stops": stops, "log": {"size": head.size, "root": head.root}})
+        return
+    await print_status(found, control, head, record.seals)
+
+
+@click.command(help="One delivery's timeline: every entry about it, with the reasons, the rules and the evidence.")
+@click.argument("delivery")
+@repo_option
+@state_option
+@json_option
+@guarded
+def show(delivery: str, repo: Path | None, state: Path | None, as_json: bool) -> None:
+    with reading(place(repo, state)) as record:
+        run(_show(record, delivery, as_json=as_json))
+
+
+async def _show(record: Record, delivery: str, *, as_json: bool) -> None:
+    from controller.terminal.report import print_story  # noqa: PLC0415
+    from controller.terminal.screen import as_json as entry_json  # noqa: PLC0415
+    from controller.terminal.story import story_of  # noqa: PLC0415
+
+    story = await story_of(record.log, delivery)
+    if not story:
+        raise Refused(f"there is no delivery {delivery!r}", "See them: flyball status")
+    if as_json:
+        print_json([entry_json(entry, None) for entry in story])
+        return
+    await print_story(story, record.seals)
+
+
+@click.command(help="The messages that people were sent, oldest first.")
+@repo_option
+@state_option
+@json_option
+@guarded
+def messages(repo: Path | None, state: Path | None, as_json: bool) -> None:
+    from controller.adapters.chat_local import LocalChat  # noqa: PLC0415
+    from controller.adapters.clock import SystemClock  # noqa: PLC0415
+
+    found = place(repo, state)
+    sent = run(LocalChat(found.folder.outbox, SystemClock()).messages())
+    if as_json:
+        print_json([message.model_dump(mode="json") for message in sent])
+        return
+    for message in sent:
+        click.echo(f"{message.at:%Y-%m-%d %H:%M:%S}  to {message.to}  {message.text}")
+
+
+@click.group(help="The log itself.")
+def log() -> None: ...
+
+
+@log.command(
+    help="Recompute the Merkle tree and the guards from the entries, and every blob that they commit to. Exit 1 on any finding."
+)
+@repo_option
+@state_option
+@json_option
+@guarded
+def verify(repo: Path | None, state: Path | None, as_json: bool) -> None:
+    from controller.ledger.verify import verify as verify_log  # noqa: PLC0415
+
+    found = place(repo, state)
+    with reading(found):
+        pass  # says what to do where there is no log
+    report: Any = verify_log(found.folder.log, found.folder.blobs)
+    if as_json:
+        print_json(
+            {
+                "size": report.size,
+                "root": report.root,
+                "findings": [vars(f) if hasattr(f, "__dict__") else str(f) for f in report.findings],
+            }
+        )
+    else:
+        from controller.terminal.report import print_verification  # noqa: PLC0415
+
+        print_verification(report)
+    sys.exit(1 if report.findings else 0)
+
+
+@click.command(help="The loop as a Mermaid state diagram, generated from its table.")
+@click.option(
+    "--of", "machine", type=click.Choice(["delivery", "queue", "rollout"]), default="delivery", help="Which table."
+)
+def graph(machine: str) -> None:
+    from controller.loop import MACHINES, mermaid  # noqa: PLC0415
+
+    click.echo(mermaid(MACHINES[machine]), nl=False)

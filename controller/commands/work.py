@@ -1,0 +1,197 @@
+"""Doing one's own work with Flyball: set a repository up, ask for a change, keep a controller running."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.commands.common import (
+    Place,
+    event_id,
+    guarded,
+    json_option,
+    person,
+    place,
+    place_without_file,
+    repo_option,
+    run,
+    state_option,
+)
+from controller.errors import ConfigError
+from controller.settings import FILE, slug
+
+if TYPE_CHECKING:
+    from controller.terminal.screen import Screen
+    from controller.wiring import ModelChoice
+
+TEMPLATE = Path(__file__).with_name("flyball.toml.template")
+
+
+@click.command(help="Write a commented flyball.toml for a repository. Nothing else is touched.")
+@click.option(
+    "--repo",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(),
+    help="Repository. Default: here.",
+)
+@click.option("--force", is_flag=True, help="Replace a flyball.toml that is there.")
+@guarded
+def init(repo: Path, force: bool) -> None:
+    target = repo.resolve() / FILE
+    if not (repo / ".git").exists():
+        raise ConfigError(
+            f"{repo.resolve()} is no git repository", "Run `git init` and commit something, or name another with --repo"
+        )
+    if target.exists() and not force:
+        raise ConfigError(f"{target} is there already", "Edit it, or replace it with --force")
+    target.write_text(TEMPLATE.read_text().replace("@NAME@", slug(repo.resolve().name)))
+    click.echo(f"Wrote {target}. Read it, then:")
+    click.echo('  flyball run "what you want changed"     one task, here and now')
+    click.echo("  flyball serve                           keep a controller running")
+
+
+@click.command(
+    name="run", help="Ask for a change and watch it through. TASK is a sentence, as you would write it to a colleague."
+)
+@click.argument("task")
+@click.option(
+    "--repo",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(),
+    help="Repository. Default: here.",
+)
+@click.option("--feature", help="The feature that this counts towards.")
+@click.option(
+    "--script",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Let a scripted agent work instead of a model; everything it touches is labelled scripted.",
+)
+@click.option(
+    "--allow-dirty",
+    is_flag=True,
+    help="Go on although the work tree has changes that are not committed; they stay out.",
+)
+@click.option("--verbose", is_flag=True, help="Show quiet entries too.")
+@click.option("--no-color", is_flag=True)
+@state_option
+@json_option
+@guarded
+def run_task(
+    task: str,
+    repo: Path,
+    feature: str | None,
+    script: Path | None,
+    allow_dirty: bool,
+    verbose: bool,
+    no_color: bool,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    from controller.terminal.screen import Screen  # noqa: PLC0415
+
+    screen = Screen(json_lines=as_json, no_color=no_color, verbose=verbose)
+    ended = run(_run(place_without_file(repo, state), task, feature, script, screen, allow_dirty=allow_dirty))
+    raise SystemExit(0 if ended else 1)
+
+
+async def _run(
+    found: Place, task: str, feature: str | None, script: Path | None, screen: Screen, *, allow_dirty: bool
+) -> bool:
+    """True: the change is where it was meant to go."""
+    from controller.commands.watching import all_ended, family, watching  # noqa: PLC0415
+    from controller.domain.delivery import Phase  # noqa: PLC0415
+    from controller.metrics.deliveries import record_of  # noqa: PLC0415
+    from controller.terminal.report import delivery_row, print_summary  # noqa: PLC0415
+    from controller.wiring import bring_in, controller  # noqa: PLC0415
+
+    with _model(found, script) as model:
+        found.folder.make()
+        bring_in(found.settings, found.root, found.folder, allow_dirty=allow_dirty)
+        async with (
+            controller(found.settings, found.root, found.folder, model) as running,
+            watching(running, screen) as watch,
+        ):
+            log, repository = running.record.log, found.settings.configured(found.root)
+            asked = await running.record.intake.ask(
+                person(),
+                task,
+                repository=repository.name,
+                branch=repository.branch,
+                source="cli",
+                event_id=event_id(),
+                feature=feature,
+            )
+            await watch.until(lambda: all_ended(log, asked.delivery))
+            members = await family(log, asked.delivery)
+            head = await log.head()
+            screen.value(
+                "summary",
+                {"deliveries": [delivery_row(d) for d in members], "log": {"size": head.size, "root": head.root}},
+            )
+            if not screen.json_lines:
+                screen.heading("Summary")
+                record = await record_of(log)
+                await print_summary(screen.console, record, head, running.record.seals)
+            _bring_back(found, screen)
+            return any(d.phase is Phase.CONFIRMED for d in members)
+
+
+def _bring_back(found: Place, screen: Screen) -> None:
+    from controller.adapters.clock import SystemClock  # noqa: PLC0415
+    from controller.adapters.git import GitForge  # noqa: PLC0415
+    from controller.adapters.git_import import sync_back  # noqa: PLC0415
+
+    repository = found.settings.configured(found.root)
+    store = GitForge(found.folder.forge, SystemClock()).store
+    commit = sync_back(store, repository.name, found.settings.source(found.root), repository.branch)
+    screen.say(
+        f"\nWhat has landed is in your repository as flyball/{repository.branch} ({commit[:10]}): git merge flyball/{repository.branch}"
+    )
+
+
+@click.command(help="Run a controller until it is stopped. Several on one state folder are safe.")
+@click.option(
+    "--script",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A scripted agent instead of a model, labelled scripted.",
+)
+@click.option("--verbose", is_flag=True, help="Show quiet entries too.")
+@click.option("--no-color", is_flag=True)
+@repo_option
+@state_option
+@json_option
+@guarded
+def serve(
+    script: Path | None, verbose: bool, no_color: bool, repo: Path | None, state: Path | None, as_json: bool
+) -> None:
+    from controller.terminal.screen import Screen  # noqa: PLC0415
+
+    run(_serve(place(repo, state), script, Screen(json_lines=as_json, no_color=no_color, verbose=verbose)))
+
+
+async def _serve(found: Place, script: Path | None, screen: Screen) -> None:
+    from controller.commands.watching import watching  # noqa: PLC0415
+    from controller.wiring import bring_in, controller  # noqa: PLC0415
+
+    with _model(found, script) as model:
+        found.folder.make()
+        bring_in(found.settings, found.root, found.folder, allow_dirty=True)
+        async with (
+            controller(found.settings, found.root, found.folder, model) as running,
+            watching(running, screen) as watch,
+        ):
+            screen.say(f"Flyball serves {found.root} (state in {found.state}). Stop it with Ctrl-C.")
+
+            async def never() -> bool:
+                return False
+
+            await watch.until(never)
+
+
+def _model(found: Place, script: Path | None) -> AbstractContextManager[ModelChoice]:
+    from controller.commands.models import live_model, scripted_model  # noqa: PLC0415
+
+    return scripted_model(script) if script is not None else live_model(found.settings)

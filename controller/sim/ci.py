@@ -1,0 +1,84 @@
+"""A CI system: a run takes virtual seconds, and its verdict is what the tree says."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from controller.domain.base import Fact
+from controller.domain.ids import Commit, EffectKey, Repository
+from controller.domain.verbs import RunStarted, StartRun, Verb
+from controller.ports import CiRun, TestResult
+from controller.sim.chance import happens, uniform
+from controller.sim.clock import SimClock
+from controller.sim.content import flakiness, has, tests_of
+from controller.sim.forge import Counted, SimForge
+
+SHORTEST_S, LONGEST_S = 1.0, 6.0
+TEST_MS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    repository: Repository
+    commit: Commit
+    begun: datetime
+
+
+@dataclass
+class SimCi:
+    """`Ci`, and `Hands` for its verb. A run is named by what it runs, so a run asked for twice is one run."""
+
+    seed: int
+    clock: SimClock
+    forge: SimForge
+    counted: Counted = lambda _key, _verb: None
+    runs: dict[str, _Run] = field(default_factory=dict)
+
+    async def act(self, key: EffectKey, verb: Verb) -> Fact:
+        name = _name(verb)
+        if name not in self.runs:
+            run = _Run(_as_run(verb).repository, _as_run(verb).commit, self.clock.now())
+            self.forge.repository(run.repository).history.of(run.commit)
+            self.counted(key, verb)
+            self.runs[name] = run
+        return RunStarted(run=name)
+
+    async def find(self, key: EffectKey, verb: Verb) -> Fact | None:  # noqa: ARG002 - the run's name is enough
+        """None: it has not been started."""
+        return RunStarted(run=_name(verb)) if _name(verb) in self.runs else None
+
+    async def run(self, run: str) -> CiRun | None:
+        found = self.runs.get(run)
+        return None if found is None else self._seen(run, found)
+
+    def _seen(self, name: str, run: _Run) -> CiRun:
+        seconds = SHORTEST_S + (LONGEST_S - SHORTEST_S) * uniform(self.seed, "ci", run.commit)
+        ends = run.begun + timedelta(seconds=seconds)
+        tests = self._tests(run)
+        if self.clock.now() < ends:
+            return CiRun(name, run.commit, "running", run.begun, None, (), "none: simulated")
+        state = "passed" if all(test.passed for test in tests) else "failed"
+        return CiRun(name, run.commit, state, run.begun, ends, tests, "none: simulated", log=f"{len(tests)} tests\n")
+
+    def _tests(self, run: _Run) -> tuple[TestResult, ...]:
+        tree = self.forge.repository(run.repository).history.of(run.commit).tree
+        broken = has(tree, "BROKEN")
+        found = []
+        for test in tests_of(tree):
+            flake = happens(flakiness(tree, test), self.seed, "flake", test, run.commit)
+            found.append(TestResult(test, not (broken or flake), TEST_MS, "it is broken" if broken or flake else ""))
+        return tuple(found)
+
+
+def _as_run(verb: Verb) -> StartRun:
+    if not isinstance(verb, StartRun):
+        raise TypeError(f"{verb.name} is no verb of the CI")
+    return verb
+
+
+def _name(verb: Verb) -> str:
+    wanted = _as_run(verb)
+    text = f"{wanted.repository}\n{wanted.commit}\n{wanted.attempt}"
+    return f"run-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -1,0 +1,35 @@
+"""What a tree does, read off its text: markers in files stand for the defects that real code would have.
+
+`BROKEN` fails CI. `FLAKY 30%` fails CI by chance. `UNBUILDABLE` fails the build. `DEAD` never becomes healthy. `CRASHES` goes
+down under traffic. `FAILS 10%` answers that share of requests with an error. `SLOW` doubles every latency.
+"""
+
+from __future__ import annotations
+
+import re
+
+from controller.sim.merging import Tree
+
+FAILS = re.compile(r"FAILS (\d+(?:\.\d+)?)%")
+FLAKY = re.compile(r"FLAKY (\d+(?:\.\d+)?)%")
+ORDINARY_ERRORS = 0.001
+
+
+def has(tree: Tree, marker: str) -> bool:
+    return any(marker in text for text in tree.values())
+
+
+def error_rate(tree: Tree) -> float:
+    """Share of requests that fail; every service fails now and then."""
+    found = [float(share) / 100 for text in tree.values() for share in FAILS.findall(text)]
+    return max((ORDINARY_ERRORS, *found))
+
+
+def tests_of(tree: Tree) -> tuple[str, ...]:
+    found = tuple(path for path in sorted(tree) if path.startswith("tests/"))
+    return found or ("tests/(none)",)
+
+
+def flakiness(tree: Tree, test: str) -> float:
+    """Probability that this test fails for no reason."""
+    return max((float(share) / 100 for share in FLAKY.findall(tree.get(test, ""))), default=0.0)

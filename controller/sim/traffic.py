@@ -1,0 +1,110 @@
+"""Users, and the telemetry that counts them: requests by who served when, failures by chance of the version and the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controller.domain.events import Label
+from controller.domain.ids import Commit, Service
+from controller.domain.verdict import ArmCounts, Histogram, InstanceMinute, WindowCounts
+from controller.ports import Baseline
+from controller.sim.chance import binomial, whole
+from controller.sim.clock import SimClock
+from controller.sim.content import error_rate, has
+from controller.sim.platform import SimPlatform, SlotState, Span
+
+MINUTE_MS = 60_000
+LOOK_MS = 1_000  # grid on which the first failure is sought
+MOST_WINDOWS = 5_000  # in one answer
+BASELINE_INSTANCES = 3
+USUAL_BUCKETS = ((24, 0.3), (27, 0.4), (30, 0.2), (35, 0.08), (43, 0.02))  # 8 to 42 ms, in buckets of scale 3
+SLOWER_BY = 8  # buckets: twice as long
+
+
+@dataclass
+class SimTelemetry:
+    """`Telemetry` over the platform's spans."""
+
+    seed: int
+    clock: SimClock
+    platform: SimPlatform
+    environment: str = "production"
+    requests_per_second: float = 200.0
+    source: str = "the simulated service's own counts"
+    label: Label = Label.SIMULATED
+
+    async def windows(
+        self, service: Service, *, canary: Commit, baseline: Commit, from_ms: int, width_ms: int
+    ) -> list[WindowCounts]:
+        state, now_ms = self.platform.slot(service, self.environment), self.clock.now_ms()
+        begun = state.spans[0].from_ms if state.spans else now_ms
+        start = max(from_ms, begun // width_ms * width_ms)
+        found = []
+        while start + width_ms <= now_ms and len(found) < MOST_WINDOWS:
+            seen = [self._arm(state, version, start, start + width_ms) for version in (canary, baseline)]
+            found.append(WindowCounts(start_ms=start, end_ms=start + width_ms, canary=seen[0], baseline=seen[1]))
+            start += width_ms
+        return found
+
+    async def baseline(self, service: Service, version: Commit, *, from_ms: int, to_ms: int) -> Baseline:
+        state = self.platform.slot(service, self.environment)
+        arm = self._arm(state, version, from_ms, to_ms)
+        minute = from_ms // MINUTE_MS * MINUTE_MS
+        share, failed = divmod(arm.requests, BASELINE_INSTANCES)[0], divmod(arm.errors, BASELINE_INSTANCES)[0]
+        instances = tuple(
+            InstanceMinute(instance=f"{service}-{n}", minute_ms=minute, requests=share, errors=failed)
+            for n in range(BASELINE_INSTANCES)
+        )
+        return Baseline(instances, arm.latency, arm.requests)
+
+    async def first_failure_ms(self, service: Service, version: Commit) -> int | None:
+        state, now_ms = self.platform.slot(service, self.environment), self.clock.now_ms()
+        start = next((span.from_ms for span in state.spans if _share(span, version) > 0), now_ms)
+        start = start // LOOK_MS * LOOK_MS
+        while start < now_ms:
+            if self._arm(state, version, start, start + LOOK_MS).errors:
+                return start
+            start += LOOK_MS
+        return None
+
+    def _arm(self, state: SlotState, version: Commit, from_ms: int, to_ms: int) -> ArmCounts:
+        """What one version served in [from_ms, to_ms)."""
+        served = sum(
+            (end - start) * _share(span, version, start) for span, start, end in _pieces(state.spans, from_ms, to_ms)
+        )
+        if not served:
+            return ArmCounts(requests=0, errors=0)
+        tree = self.platform.tree(version)
+        requests = whole(served / 1000 * self.requests_per_second, self.seed, "requests", version, from_ms, to_ms)
+        errors = binomial(requests, error_rate(tree), self.seed, "errors", version, from_ms, to_ms)
+        shift = SLOWER_BY if has(tree, "SLOW") else 0
+        return ArmCounts(requests=requests, errors=errors, latency=self._latency(requests, shift, version, from_ms))
+
+    def _latency(self, requests: int, shift: int, version: Commit, from_ms: int) -> Histogram:
+        counts = {
+            bucket + shift: whole(requests * share, self.seed, "latency", version, from_ms, bucket)
+            for bucket, share in USUAL_BUCKETS
+        }
+        return Histogram.of(counts)
+
+
+def _pieces(spans: list[Span], from_ms: int, to_ms: int) -> Iterator[tuple[Span, int, int]]:
+    """Stretches within which nothing changes: a span is cut where its weight expires."""
+    for number, span in enumerate(spans):
+        end = spans[number + 1].from_ms if number + 1 < len(spans) else to_ms
+        cuts = sorted({span.from_ms, end, *((span.until_ms,) if span.until_ms is not None else ())})
+        for start, stop in zip(cuts, cuts[1:], strict=False):
+            first, last = max(start, from_ms), min(stop, to_ms, end)
+            if span.from_ms <= first < last:
+                yield span, first, last
+
+
+def _share(span: Span, version: Commit, at_ms: int | None = None) -> float:
+    """Of all requests, the share that this version serves at an instant (None: when the span begins)."""
+    at_ms = span.from_ms if at_ms is None else at_ms
+    weight = 0 if span.until_ms is not None and at_ms >= span.until_ms else span.weight_percent
+    canary = weight / 100 if span.canary == version else 0.0
+    if span.confirmed is None:
+        return canary
+    return canary + (1 - weight / 100 if span.confirmed == version else 0.0)

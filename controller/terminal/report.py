@@ -1,0 +1,180 @@
+"""Tables and stories for the terminal: the state of everything, one delivery's way with its reasons, the log's verification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from controller.domain import events as e
+from controller.domain.decision import Decision
+from controller.domain.delivery import TERMINAL, Delivery, Phase
+from controller.domain.entry import Entry
+from controller.domain.guards import ControlRow
+from controller.domain.money import usd
+from controller.ledger.verify import Report
+from controller.metrics.deliveries import Record, Recovery, phase_times, recoveries, total_ms
+from controller.ports import Head, Seals
+from controller.provenance.trailers import title_of
+from controller.terminal.screen import MARK, STYLE
+from controller.terminal.words import line_of, opened
+
+PHASE_STYLE = {
+    Phase.CONFIRMED: "green",
+    Phase.HANDED_OVER: "yellow",
+    Phase.ABANDONED: "red",
+    Phase.STUCK: "bold red",
+    Phase.REGRESSED: "bold red",
+}
+
+
+def delivery_row(d: Delivery) -> dict[str, Any]:
+    """A delivery for scripts."""
+    return {
+        "delivery": d.id,
+        "phase": d.phase.value,
+        "cause": d.asked.cause.value,
+        "repository": d.repository,
+        "ended": d.phase in TERMINAL,
+        "waits_for": d.waiting.waits_for.value if d.waiting else None,
+        "reason": d.end_reason or (d.waiting.reason if d.waiting else None),
+        "ci_rounds": d.rounds,
+        "iterations": d.iteration,
+        "cost_micro_usd": d.cost_micro_usd,
+        "label": d.change.label.value if d.change and d.change.label else None,
+        "total_ms": total_ms(d),
+        "phases_ms": [[t.phase.value, t.ms] for t in phase_times(d)],
+        "commit": d.merged.commit if d.merged else None,
+    }
+
+
+def recovery_row(found: Recovery) -> dict[str, Any]:
+    return {
+        "release": found.release,
+        "weight_percent": found.weight_percent,
+        "reason": found.reason,
+        "canary_requests": found.canary_requests,
+        "canary_errors": found.canary_errors,
+        "detection_to_rollback_ms": found.detection_to_rollback_ms,
+        "first_bad_request_to_rollback_ms": found.first_bad_to_rollback_ms,
+    }
+
+
+async def deliveries_table(record: Record, seals: Seals) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("delivery", "what", "phase", "rounds", "cost", "time"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("rounds", "cost", "time") else "left")
+    for d in record.deliveries:
+        title = title_of(await opened(d.task, seals))
+        took = total_ms(d)
+        style = PHASE_STYLE.get(d.phase, "default")
+        cost = usd(d.cost_micro_usd) + (f" {d.change.label}" if d.change and d.change.label else "")
+        seconds = f"{took / 1000:.1f} s" if took is not None else "under way"
+        table.add_row(d.id, escape(title), f"[{style}]{d.phase}[/{style}]", str(d.rounds), cost, seconds)
+    return table
+
+
+async def print_status(record: Record, control: list[ControlRow], head: Head, seals: Seals) -> None:
+    console = Console(highlight=False)
+    if record.deliveries:
+        console.print(await deliveries_table(record, seals))
+    else:
+        console.print('No deliveries yet. Ask for one: flyball run "…"')
+    for d in record.deliveries:
+        if d.waiting is not None and d.phase not in TERMINAL:
+            console.print(f"  {d.id} waits for {d.waiting.waits_for}: {escape(d.waiting.reason)}", style="yellow")
+        if d.phase is Phase.STUCK:
+            console.print(f"  {d.id} is stuck: {escape(d.end_reason or '')}", style="bold red")
+    for rollout in record.rollouts:
+        confirmed = rollout.confirmed
+        serving = f"release {confirmed.number} ({confirmed.commit[:10]})" if confirmed else "nothing"
+        console.print(
+            f"\n{rollout.stream.partition('/')[2]}: {serving} is confirmed; {rollout.phase}, canary at {rollout.weight_percent} %"
+        )
+    for row in control:
+        console.print(f"{row.scope} is {row.state}: {escape(row.reason)}", style="bold red")
+    console.print(f"\nlog: {head.size} entries, root {head.root}", style="bright_black")
+
+
+async def print_story(story: list[Entry], seals: Seals) -> None:
+    console = Console(highlight=False)
+    began = story[0].time
+    for entry in story:
+        line = await line_of(entry, seals)
+        if line is None and not isinstance(entry.event, e.EffectIntended):
+            continue
+        at = f"[bright_black]{(entry.time - began).total_seconds():8.2f}s  #{entry.index:<5}[/bright_black]"
+        if line is not None:
+            console.print(f"{at} [{STYLE[line.tone]}]{MARK[line.tone]} {escape(line.text)}[/]", soft_wrap=True)
+            if line.detail:
+                console.print(f"{'':>17}{escape(line.detail)}", style="bright_black", soft_wrap=True)
+        decision = getattr(entry.event, "decision", None)
+        if isinstance(decision, Decision):
+            _print_decision(console, at if line is None else "", entry, decision)
+
+
+def _print_decision(console: Console, at: str, entry: Entry, decision: Decision) -> None:
+    if at and isinstance(entry.event, e.EffectIntended):
+        allowed = ", ".join(entry.event.allowed_by)
+        console.print(
+            f"{at} [blue]→ {entry.event.verb}[/blue] as {entry.event.agent} (allowed by {allowed})", soft_wrap=True
+        )
+    pad = " " * 17
+    console.print(f"{pad}[bold]{escape(decision.question)}[/bold] {escape(decision.choice)}", soft_wrap=True)
+    for claim in decision.claims:
+        console.print(
+            f"{pad}  because {escape(claim.text)}  [bright_black]{escape(claim.evidence)}[/bright_black]",
+            soft_wrap=True,
+        )
+    for option in decision.options:
+        if option.why_not is not None:
+            console.print(
+                f"{pad}  not {escape(option.name)}: {escape(option.why_not)}", style="bright_black", soft_wrap=True
+            )
+    console.print(
+        f"{pad}  rules {', '.join(decision.rules)}; would change: {escape(decision.would_change)}",
+        style="bright_black",
+        soft_wrap=True,
+    )
+
+
+def print_verification(report: Report) -> None:
+    console = Console(highlight=False)
+    for finding in report.findings:
+        console.print(f"✗ {escape(finding.where)}: {escape(finding.what)}", style="bold red")
+        console.print(f"  {escape(finding.way_out)}")
+    if not report.findings:
+        blobs = f", {report.blobs} blobs match their digests" if report.blobs is not None else ""
+        console.print(f"✓ {report.size} entries: tree, order and guards recomputed and equal{blobs}", style="green")
+    console.print(f"root {report.root}", style="bright_black")
+    console.print(
+        "unwitnessed: nobody outside this machine has seen this root, so whoever runs it could have rewritten it all",
+        style="yellow",
+    )
+
+
+async def print_summary(console: Console, record: Record, head: Head, seals: Seals) -> None:
+    """What a run came to."""
+    console.print(await deliveries_table(record, seals))
+    for d in record.deliveries:
+        spent = "  ".join(f"{t.phase} {t.ms / 1000:.1f}s" for t in phase_times(d) if t.ms >= 50)  # noqa: PLR2004 - shorter ones are noise
+        console.print(f"\n[cyan]{d.id}[/cyan]  {escape(d.end_reason or '')}", soft_wrap=True)
+        console.print(f"  {spent}", style="bright_black", soft_wrap=True)
+    for rollout in record.rollouts:
+        for back in recoveries(rollout):
+            print_recovery(console, back)
+    console.print(f"\nlog: {head.size} entries, root {head.root} (unwitnessed)", style="bright_black", soft_wrap=True)
+
+
+def print_recovery(console: Console, back: Recovery) -> None:
+    first = back.first_bad_to_rollback_ms
+    users = f"{back.canary_errors} of {back.canary_requests} canary requests failed before it was seen"
+    since = f"{first / 1000:.1f} s after the first bad request" if first is not None else "before any user saw it"
+    console.print(
+        f"\n[bold]release {back.release} was rolled back[/bold] at {back.weight_percent} %: {users}", soft_wrap=True
+    )
+    console.print(
+        f"  detection to rollback {back.detection_to_rollback_ms / 1000:.1f} s, traffic back {since}", soft_wrap=True
+    )

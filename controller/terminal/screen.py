@@ -1,0 +1,83 @@
+"""Watching the log as it grows: a line an entry, in colour or not, or one JSON object an entry. Works without a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import IO, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from controller.domain.entry import Entry
+from controller.ports import Log, Seals
+from controller.terminal.words import Line, line_of
+
+STYLE = {"plain": "default", "good": "green", "bad": "bold red", "care": "yellow", "quiet": "bright_black"}
+MARK = {"plain": "•", "good": "✓", "bad": "✗", "care": "!", "quiet": "·"}
+ABOUT_WIDTH = 28
+
+
+class Screen:
+    """Prints what happened. `json_lines` for scripts: stable keys, one object a line, nothing else on standard output."""
+
+    def __init__(
+        self, *, json_lines: bool = False, no_color: bool = False, verbose: bool = False, file: IO[str] | None = None
+    ) -> None:
+        self.json_lines = json_lines
+        self.verbose = verbose
+        self._file = file or sys.stdout
+        width = None if self._file.isatty() else 160
+        self.console = Console(file=self._file, no_color=no_color, highlight=False, soft_wrap=True, width=width)
+        self._began: datetime | None = None  # None: nothing has been shown
+
+    def say(self, text: str = "", style: str = "default") -> None:
+        """A sentence of our own. Silent with --json."""
+        if not self.json_lines:
+            self.console.print(escape(text), style=style)
+
+    def heading(self, text: str) -> None:
+        if not self.json_lines:
+            self.console.print()
+            self.console.rule(f"[bold]{escape(text)}[/bold]", align="left", style="bright_black")
+
+    def value(self, what: str, found: dict[str, Any]) -> None:
+        """One JSON object. Silent without --json."""
+        if self.json_lines:
+            self._file.write(json.dumps({"what": what, **found}, default=str) + "\n")
+            self._file.flush()
+
+    async def show(self, entry: Entry, seals: Seals) -> None:
+        line = await line_of(entry, seals)
+        if self.json_lines:
+            self.value("entry", as_json(entry, line))
+        elif line is not None and (line.loud or self.verbose):
+            self._print(entry.time, line)
+
+    def _print(self, at: datetime, line: Line) -> None:
+        self._began = self._began or at
+        seconds = (at - self._began).total_seconds()
+        style = STYLE[line.tone]
+        about = line.about if len(line.about) <= ABOUT_WIDTH else line.about[: ABOUT_WIDTH - 1] + "…"
+        head = f"[bright_black]{seconds:7.1f}s[/bright_black] [cyan]{escape(about):<{ABOUT_WIDTH}}[/cyan]"
+        self.console.print(f"{head} [{style}]{MARK[line.tone]} {escape(line.text)}[/{style}]")
+        if line.detail and (line.loud or self.verbose):
+            self.console.print(f"{'':>{ABOUT_WIDTH + 12}}[bright_black]{escape(line.detail)}[/bright_black]")
+
+
+def as_json(entry: Entry, line: Line | None) -> dict[str, Any]:
+    body = json.loads(entry.leaf)
+    kept = {
+        key: body[key]
+        for key in ("index", "stream", "version", "time", "principal", "on_behalf_of", "kind", "v", "body")
+    }
+    return kept | {"line": line.text if line else None}
+
+
+async def follow(log: Log, seals: Seals, screen: Screen, position: int) -> int:
+    """Show what has been appended since `position`; returns the new one."""
+    async for entry in log.scan(position):
+        await screen.show(entry, seals)
+        position = entry.index + 1
+    return position

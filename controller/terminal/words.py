@@ -1,0 +1,302 @@
+"""An entry of the log as a line for people. What nobody needs to read is silent here and stands in `flyball show`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from controller.domain import events as e
+from controller.domain.entry import Entry
+from controller.domain.ids import kind_of, rest_of
+from controller.domain.money import usd
+from controller.domain.sealed import Sealed
+from controller.errors import Permanent
+from controller.ports import Seals
+
+Tone = Literal["plain", "good", "bad", "care", "quiet"]
+ERASED = "(this text has been erased)"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    about: str  # delivery, service or session
+    text: str
+    tone: Tone = "plain"
+    detail: str = ""  # a second line: the reason
+    loud: bool = True  # False: shown only on request
+
+
+async def line_of(entry: Entry, seals: Seals) -> Line | None:
+    """None: nothing that a person watching wants to hear."""
+    event, about = entry.event, rest_of(entry.stream)
+    if not isinstance(event, e.Event):
+        return Line(about, f"an entry of a newer Flyball ({event.kind})", "care")
+    match kind_of(entry.stream):
+        case "delivery":
+            return await _delivery(about, event, seals)
+        case "session":
+            return _session(about, event)
+        case "queue":
+            return _queue(about, event)
+        case "rollout":
+            return _rollout(about, event)
+        case "effect":
+            return _effect(event)
+        case "people":
+            return _person(about, event)
+        case _:
+            return _control(event)
+
+
+async def opened(sealed: Sealed, seals: Seals) -> str:
+    try:
+        return await seals.open(sealed)
+    except Permanent:
+        return ERASED
+
+
+async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:
+    match event:
+        case e.TaskRequested():
+            first = (await opened(event.task, seals)).strip().splitlines()[0]
+            words = {"task": "asked for", "revert": "revert asked for", "fix": "fix asked for"}[event.cause.value]
+            return Line(about, f"{words}: {first}")
+        case e.TaskAccepted():
+            return Line(
+                about,
+                f"accepted, may cost {usd(event.budget_micro_usd)}",
+                "quiet",
+                event.decision.claims[0].text,
+                loud=False,
+            )
+        case e.Waited():
+            return Line(about, f"waits for {event.waits_for}: {event.reason}", "quiet", loud=False)
+        case e.ChangeAuthored():
+            by = f"{event.model} ({event.label})" if event.model else "code, without a model"
+            return Line(
+                about,
+                f"authored by {by}: {', '.join(event.files)} ({event.lines_changed} lines, {usd(event.cost_micro_usd)})",
+            )
+        case e.PullRequestOpened():
+            return Line(about, f"pull request #{event.number}")
+        case e.CiStarted():
+            return Line(about, f"CI on {event.head[:10]} merged onto {event.base[:10]}", "quiet", loud=False)
+        case e.CiReported():
+            return _ci(about, event)
+        case e.RiskClassified():
+            tone: Tone = {"green": "good", "yellow": "care", "red": "bad"}[event.verdict.colour.value]  # type: ignore[assignment]
+            return Line(about, f"{event.verdict.colour.value.capitalize()}: {event.verdict.reason}", tone)
+        case e.ApprovalRequested():
+            return Line(
+                about, "waits for a person's consent", "care", f"flyball approve {about}  |  flyball reject {about}"
+            )
+        case e.Cleared():
+            return Line(about, f"cleared by {event.approver}", "quiet", loud=False)
+        case e.SentBack():
+            return Line(about, f"back to {event.to}: {event.reason}", "care")
+        case e.Merged():
+            return Line(about, f"merged as {event.commit[:10]}", "good")
+        case e.RolloutJoined():
+            return Line(about, f"rides in release {event.release}", "quiet", loud=False)
+        case e.ReleaseLive():
+            return Line(about, f"live in release {event.release}", "quiet", loud=False)
+        case e.DeliveryConfirmed():
+            return Line(about, "CONFIRMED", "good", event.reason)
+        case e.DeliveryRegressed():
+            return Line(about, "REGRESSED", "bad", event.reason)
+        case e.RolledBack():
+            return Line(
+                about, f"rolled back to {event.to_commit[:10]}, health verified {event.health_checks} times", "care"
+            )
+        case e.WentAgain():
+            return Line(about, f"goes again: {event.reason}", "care")
+        case e.HandedOver():
+            return Line(about, f"handed over: {event.revert} reverts it, {event.fix or 'a person'} fixes it", "care")
+        case e.Abandoned():
+            return Line(about, f"given up: {event.reason}", "bad")
+        case e.Superseded():
+            return Line(about, f"superseded by {event.by}", "care")
+        case e.StepFailed():
+            return Line(about, f"{event.step} failed (attempt {event.attempt})", "care", event.error)
+        case e.Stuck():
+            return Line(about, "STUCK: a person must look", "bad", event.reason)
+        case e.Unstuck():
+            return Line(about, f"let go on by {event.by}", "care")
+        case _:
+            return None
+
+
+def _ci(about: str, event: e.CiReported) -> Line:
+    seconds = (event.finished_at - event.started_at).total_seconds()
+    words = f"CI round {event.round}: {event.tests} tests in {seconds:.1f} s ({event.isolation})"
+    if event.passed:
+        return Line(about, f"{words}, all passed", "good")
+    names = ", ".join(failure.test for failure in event.failures[:5])
+    return Line(about, f"{words}, {len(event.failures)} failed", "bad", names)
+
+
+def _session(about: str, event: e.Event) -> Line | None:
+    match event:
+        case e.SessionStarted():
+            return Line(about, f"agent {event.role} begins with {event.model} ({event.label})", "quiet")
+        case e.TurnRecorded():
+            calls = ", ".join(call.tool + ("" if call.allowed else " (refused)") for call in event.calls)
+            return Line(about, f"turn {event.turn}: {calls or 'no tools'}", "quiet")
+        case e.CallRefused():
+            return Line(
+                about,
+                f"REFUSED {event.tool}: {event.reason}",
+                "bad",
+                f"rules {', '.join(event.rules)}; nothing was changed",
+            )
+        case e.SessionResumed():
+            return Line(about, f"taken up again at turn {event.turn}: {event.reason}", "care")
+        case e.SessionEnded():
+            tone: Tone = "quiet" if event.outcome == "done" else "care"
+            return Line(
+                about,
+                f"agent {event.outcome} after {event.turns} turns ({usd(event.cost_micro_usd)}): {event.reason}",
+                tone,
+            )
+        case _:
+            return None
+
+
+def _queue(about: str, event: e.Event) -> Line | None:
+    match event:
+        case e.LandingPlanned():
+            return Line(
+                about,
+                f"landing {event.landing}: {', '.join(event.deliveries)} in the {event.lane} lane",
+                "quiet",
+                loud=False,
+            )
+        case e.LandingChecked():
+            how = "the very same commit was green for its pull request" if event.reused else f"run {event.run}"
+            return Line(
+                about,
+                f"landing {event.landing} {'green' if event.passed else 'red'} ({how})",
+                "quiet" if event.passed else "bad",
+            )
+        case e.Landed():
+            return Line(
+                about,
+                f"landing {event.landing} is {about.partition('@')[2]} now, {'verified' if event.verified else 'NOT VERIFIED'}",
+                "good" if event.verified else "bad",
+                loud=not event.verified,
+            )
+        case e.LandingVoided():
+            return Line(about, f"landing {event.landing} is void: {event.reason}", "care")
+        case e.Evicted():
+            return Line(about, f"{event.delivery} leaves the line: {event.reason}", "care")
+        case _:
+            return None
+
+
+def _rollout(about: str, event: e.Event) -> Line | None:
+    match event:
+        case e.ReleaseOpened():
+            against = f"against release {event.against}" if event.against else "the first one"
+            return Line(about, f"release {event.release} of {event.commit[:10]}, {against}")
+        case e.ArtefactBuilt():
+            return Line(
+                about, f"release {event.release} built in {event.duration_ms} ms: {event.artefact[:19]}", "quiet"
+            )
+        case e.NothingToDeploy():
+            return Line(about, f"release {event.release}: nothing to deploy", "good", event.reason)
+        case e.CanaryReady():
+            return Line(about, f"canary of release {event.release} is healthy", "quiet", "; ".join(event.caveats))
+        case e.StepStarted():
+            return Line(about, f"{event.weight_percent} % of traffic to release {event.release}")
+        case e.Observed():
+            return Line(about, canary_line(event), "quiet")
+        case e.StepPassed():
+            return Line(about, f"step passed: {event.reason}", "good", loud=False)
+        case e.RegressionFound():
+            return Line(
+                about,
+                f"release {event.release} hurts users at {event.weight_percent} %: roll back",
+                "bad",
+                event.reason,
+            )
+        case e.TrafficRestored():
+            return Line(
+                about, f"all traffic on release {event.to_release}, health verified {event.health_checks} times", "good"
+            )
+        case e.WeightLapsed():
+            return Line(
+                about,
+                f"nobody renewed the weight of release {event.release}: the platform took the traffic back",
+                "care",
+            )
+        case e.ReleasePaused():
+            return Line(
+                about, f"release {event.release} pauses, traffic is on the confirmed one: {event.reason}", "care"
+            )
+        case e.ReleaseResumed():
+            return Line(about, f"release {event.release} begins again", "care")
+        case e.Promoted():
+            words = (
+                event.verdict.sentence if event.verdict else "the first release: there is nothing to compare it with"
+            )
+            return Line(about, f"release {event.release} PROMOTED to 100 %", "good", words)
+        case e.ReleaseConfirmed():
+            return Line(about, f"release {event.release} is confirmed", "good")
+        case e.RolloutStuck():
+            return Line(about, "rollout STUCK: a person must look", "bad", event.reason)
+        case e.StepFailed():
+            return Line(about, f"{event.step} failed (attempt {event.attempt})", "care", event.error)
+        case e.RegressionClosed():
+            return Line(about, f"{event.bad_commit[:10]} is cured by {event.cured_by[:10]}", "good", loud=False)
+        case _:
+            return None
+
+
+BAR = 24
+
+
+def canary_line(event: e.Observed) -> str:
+    """Canary against baseline, and how far the evidence has climbed towards the line at which it is rolled back."""
+    verdict = event.verdict
+    climbed = max(0, min(BAR, round(BAR * verdict.log_e_micro / max(1, verdict.threshold_micro))))
+    bar = "█" * climbed + "░" * (BAR - climbed)
+    canary, baseline = verdict.canary, verdict.baseline
+    return (
+        f"{event.weight_percent:>3} %  canary {_rate(canary.errors, canary.requests)}  baseline {_rate(baseline.errors, baseline.requests)}"
+        f"  log E {verdict.log_e_micro / 1e6:+6.2f} of {verdict.threshold_micro / 1e6:.2f} {bar} {verdict.outcome.value}"
+    )
+
+
+def _rate(errors: int, requests: int) -> str:
+    share = 100 * errors / requests if requests else 0.0
+    return f"{errors:>4}/{requests:<6} {share:5.2f} %"
+
+
+def _effect(event: e.Event) -> Line | None:
+    match event:
+        case e.EffectUnknown():
+            return Line("effect", "an effect may or may not have happened: a person must look", "bad", event.reason)
+        case e.EffectFailed():
+            return Line("effect", "the world refused an effect", "care", event.reason)
+        case e.EffectClaimed():
+            return Line("effect", f"taken over with fence {event.fence}", "quiet", loud=False)
+        case _:
+            return None
+
+
+def _person(about: str, event: e.Event) -> Line | None:
+    if not isinstance(event, e.PersonActed):
+        return None
+    return Line(about, f"{event.person}: {event.act}", "care")
+
+
+def _control(event: e.Event) -> Line | None:
+    match event:
+        case e.Stopped():
+            return Line(event.scope, f"STOPPED by {event.by}: {event.reason}", "bad")
+        case e.Resumed():
+            return Line(event.scope, f"resumed by {event.by}: {event.reason}", "good")
+        case e.Frozen():
+            return Line(event.scope, f"FROZEN: {event.reason}", "bad")
+        case _:
+            return None

@@ -1,0 +1,358 @@
+"""One configuration object chooses an adapter for every port. Nothing else in the house knows which one it has got."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.adapters.anthropic_ import AnthropicModel
+from controller.adapters.chat_local import LocalChat
+from controller.adapters.ci_execute import CiConfig
+from controller.adapters.ci_local import LocalCi
+from controller.adapters.ci_workspace import run_in_workspace
+from controller.adapters.clock import SystemClock
+from controller.adapters.edge_client import EdgeLink, EdgePlatform, EdgeTelemetry
+from controller.adapters.edge_config import CountSource, EdgeConfig, ServiceSettings
+from controller.adapters.git import GitForge
+from controller.adapters.git_export import export
+from controller.adapters.git_import import import_repository
+from controller.adapters.git_workspaces import GitWorkspaces
+from controller.adapters.grants import ListedPeople, RbacGrants
+from controller.adapters.mcp_client import McpTools
+from controller.adapters.policy_table import PolicyTable, TableParameters
+from controller.adapters.sandbox import Sandbox
+from controller.adapters.unserved import NoService
+from controller.agents.parts import SessionParts, SessionProgress
+from controller.agents.session import SessionRunner, checkpoints_in
+from controller.desk import SessionDesk
+from controller.domain.entry import Caller
+from controller.domain.events import Label, SessionStarted
+from controller.domain.ids import Digest, Repository, SessionId, digest_of, session_stream
+from controller.domain.session import fold as fold_session
+from controller.domain.verbs import Port
+from controller.errors import ConfigError, Permanent
+from controller.gate import EffectGate
+from controller.intake import Intake
+from controller.ledger.blobs import FileBlobs
+from controller.ledger.lease import SqliteLease
+from controller.ledger.seals import LocalSeals
+from controller.ledger.sqlite import SqliteLog
+from controller.loop import Loop
+from controller.ports import (
+    Badge,
+    Blobs,
+    Hands,
+    Log,
+    Platform,
+    Ports,
+    RepositoryConfig,
+    Telemetry,
+    ToolDefinition,
+)
+from controller.service.sweep import Pace, Sweep
+from controller.settings import Settings, python_of
+from rbac.decide import Authority
+from rbac.model import Served
+from tools.catalogue import toolbelt
+from tools.gateway import Gateway
+from tools.sites import KnownWorkspaces
+from tools.toolbox import Toolbox
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where one Flyball keeps everything."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def forge(self) -> Path:
+        return self.root / "forge"
+
+    @property
+    def edge(self) -> Path:
+        return self.root / "edge"
+
+    @property
+    def outbox(self) -> Path:
+        return self.root / "messages.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints.db"
+
+    def make(self) -> Folder:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for name in ("blobs", "keys", "forge", "edge", "ci", "workspaces"):
+                (self.root / name).mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(
+                f"the state folder {self.root} cannot be made: {error.strerror}", "Choose another with --dir"
+            ) from error
+        return self
+
+
+@dataclass(frozen=True)
+class Record:
+    """The log and what belongs to it: enough to read, to verify and to take a person's word down."""
+
+    folder: Folder
+    clock: SystemClock
+    log: SqliteLog
+    blobs: Blobs
+    seals: LocalSeals
+    authority: Authority
+    intake: Intake
+
+    def close(self) -> None:
+        self.log.close()
+
+
+@dataclass
+class Controller:
+    """A whole controller in one process."""
+
+    record: Record
+    ports: Ports
+    sweep: Sweep
+    edge: EdgeLink | None  # None: no service is configured
+    close: Callable[[], object] = field(default=lambda: None)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model answers, and how real its answers are."""
+
+    api_key: str
+    base_url: str | None  # None: the provider's own address
+    label: Label
+
+
+def model_from_environment(settings: Settings) -> ModelChoice:
+    """Raises ConfigError that says how to get one."""
+    key = os.environ.get("ANTHROPIC_API_KEY", "")
+    if not key:
+        raise ConfigError(
+            "no model is configured: ANTHROPIC_API_KEY is not set",
+            "Set it, or let a scripted agent work with --script FILE (see docs/scripted-agents.md)",
+        )
+    return ModelChoice(key, settings.agents.base_url, Label.LIVE)
+
+
+def open_record(folder: Folder, settings: Settings, root: Path) -> Record:
+    """Open the log of a state folder, making it if need be."""
+    folder.make()
+    clock = SystemClock()
+    blobs = FileBlobs(folder.blobs)
+    seals = LocalSeals(folder.keys, blobs)
+    log = SqliteLog(folder.log, clock)
+    authority = Authority([served(settings, root)])
+    standing = ListedPeople(settings.policy.people, Digest(authority.digest))
+    return Record(folder, clock, log, blobs, seals, authority, Intake(log=log, seals=seals, standing=standing))
+
+
+def served(settings: Settings, root: Path) -> Served:
+    repository = settings.configured(root)
+    environments = (repository.service.environment,) if repository.service else ()
+    return Served(repository=repository.name, branch=repository.branch, environments=environments)
+
+
+def edge_config(
+    settings: Settings, root: Path, folder: Folder, orphan_seconds: float | None, hold_ms: int
+) -> EdgeConfig | None:
+    """None: no service is configured."""
+    service, repository = settings.service, settings.configured(root)
+    if service is None:
+        return None
+    one = ServiceSettings(
+        name=service.name,
+        environment=service.environment,
+        repository=repository.name,
+        git_dir=(folder.forge / f"{repository.name}.git").resolve(),
+        port=service.port,
+        build=settings.build.command,
+        start=service.start,
+        health=service.health,
+        ready_seconds=settings.rollout.ready_seconds,
+        telemetry=CountSource(service.telemetry),
+        python=python_of(service),
+        env=service.env,
+    )
+    return EdgeConfig(orphan_seconds=orphan_seconds, services=(one,), hold_ms=hold_ms)
+
+
+def bring_in(settings: Settings, root: Path, folder: Folder, *, allow_dirty: bool = False) -> None:
+    """The person's repository into the embedded forge, or up to date there. Raises ConfigError with nothing changed."""
+    repository = settings.configured(root)
+    store = GitForge(folder.forge, SystemClock()).store
+    import_repository(store, repository.name, settings.source(root), repository.branch, allow_dirty=allow_dirty)
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+@asynccontextmanager
+async def controller(
+    settings: Settings,
+    root: Path,
+    folder: Folder,
+    model: ModelChoice,
+    *,
+    label: Label = Label.LIVE,
+    pace: Pace | None = None,
+    orphan_seconds: float | None = None,
+    hold_ms: int = 1_000,
+    on_progress: Callable[[SessionProgress], None] = lambda _: None,
+) -> AsyncIterator[Controller]:
+    """Everything on the embedded rung, ready to sweep. Closes what it opened, but leaves the edge serving."""
+    repository, bounds = settings.configured(root), settings.bounded()
+    record = open_record(folder, settings, root)
+    clock, log, seals = record.clock, record.log, record.seals
+    grants = RbacGrants(record.authority)
+    forge = GitForge(folder.forge, clock)
+    sandbox = await Sandbox.best()
+    ci_config = CiConfig(
+        command=settings.test.command,
+        python=python_of(settings.test),
+        wall_s=settings.test.seconds,
+        environment=(("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),) if not settings.test.plugins else (),
+    )
+    ci = LocalCi(
+        folder.root / "ci",
+        lambda name, commit, dest: export(forge.store, name, commit, dest),
+        sandbox,
+        {repository.name: ci_config},
+        slots=settings.test.slots,
+    )
+    config = edge_config(settings, root, folder, orphan_seconds, hold_ms)
+    edge = EdgeLink(folder.edge, config) if config else None
+    platform: Platform = EdgePlatform(edge) if edge else NoService()
+    telemetry: Telemetry = EdgeTelemetry(edge, label) if edge else NoService()
+    chat = LocalChat(folder.outbox, clock)
+    hands: dict[Port, Hands] = {"forge": forge, "ci": ci, "chat": chat, "platform": platform}  # type: ignore[dict-item]
+    worker = worker_name()
+    gate = EffectGate(log=log, clock=clock, grants=grants, hands=hands, worker=worker)
+    desk = SessionDesk(log=log, seals=seals, authority=record.authority, bounds=bounds)
+    workspaces = KnownWorkspaces(GitWorkspaces(folder.root / "workspaces", forge.store))
+
+    async def tests(path: Path, target: str) -> str:
+        command = (*ci_config.command, target) if target else ()
+        return await run_in_workspace(path, command, sandbox=sandbox, config=ci_config)
+
+    tools = toolbelt(gate=gate, workspaces=workspaces, desk=desk, log=log, seals=seals, run_in_workspace=tests)
+    gateway = Gateway(desk, Toolbox(desk, tools, result_bytes=bounds.tool_result_bytes))
+    url = await gateway.start()
+    anthropic = AnthropicModel(
+        model.api_key, base_url=model.base_url, label=model.label, stall_s=bounds.model_stall_seconds
+    )
+    caller = Caller("service:controller", grants.digest)
+    ports = Ports(
+        clock=clock,
+        log=log,
+        blobs=record.blobs,
+        seals=seals,
+        gate=gate,
+        forge=forge,
+        ci=ci,
+        platform=platform,
+        telemetry=telemetry,
+        policy=policy_of(settings),
+        bounds=bounds,
+        repositories={repository.name: repository},
+        model_label=model.label,
+        tools=tuple(sorted(tool.definition.name for tool in tools)),
+        tools_digest=tools_digest([tool.definition for tool in tools]),
+        worker=worker,
+        caller=caller,
+    )
+    parts = SessionParts(
+        log=log,
+        blobs=record.blobs,
+        seals=seals,
+        clock=clock,
+        model=anthropic,
+        tools=McpTools(url, desk, badges(log, {repository.name: repository})),
+        desk=desk,
+        workspaces=workspaces,
+        bounds=bounds,
+        caller=caller,
+        on_progress=on_progress,
+    )
+    runner = SessionRunner(parts, checkpoints_in(folder.checkpoints))
+    sweep = Sweep(ports, Loop(ports), SqliteLease(folder.log, clock), runner.run, pace or Pace())
+    try:
+        yield Controller(record, ports, sweep, edge)
+    finally:
+        await gateway.stop()
+        await anthropic.close()
+        if edge is not None:
+            await edge.close()
+        record.close()
+
+
+def policy_of(settings: Settings) -> PolicyTable:
+    policy = settings.policy
+    return PolicyTable(
+        TableParameters(owner=policy.owner, protected=policy.careful, max_lines=policy.large_change_lines)
+    )
+
+
+def tools_digest(definitions: list[ToolDefinition]) -> Digest:
+    """Of everything that a model is told about its tools."""
+    told = {
+        d.name: {"description": d.description, "schema": dict(d.input_schema), "class": d.tool_class}
+        for d in definitions
+    }
+    return digest_of(told)
+
+
+def badges(log: Log, repositories: dict[Repository, RepositoryConfig]):  # type: ignore[no-untyped-def]
+    """A session's badge, from its first entry: never from anything that the session says."""
+
+    async def badge_for(session: str) -> Badge:
+        state = fold_session(SessionId(session), await log.read(session_stream(SessionId(session))))
+        started: SessionStarted | None = state.started
+        if started is None:
+            raise Permanent(f"session {session} has not begun", "Run `flyball log verify`")
+        repository = repositories[started.repository]
+        return Badge(
+            session=session,
+            role=started.role,
+            delivery=started.delivery,
+            repository=started.repository,
+            branch=started.branch,
+            base=started.base,
+            allowed=started.allowed_paths,
+            protected=repository.protected,
+            on_behalf_of="",
+            tainted=state.tainted,
+        )
+
+    return badge_for
+
+
+def discard(folder: Folder) -> None:
+    """Throw a state folder away. Only one that Flyball made: it must have a log or be empty."""
+    if folder.root.exists() and any(folder.root.iterdir()) and not folder.log.exists():
+        raise ConfigError(f"{folder.root} is not a state folder of Flyball", "Choose another with --dir")
+    shutil.rmtree(folder.root, ignore_errors=False) if folder.root.exists() else None

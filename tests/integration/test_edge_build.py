@@ -1,0 +1,111 @@
+"""From a commit in a real repository to an artefact under its digest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
+
+from edge_kit import WELL, EdgeKit, git
+
+from controller.adapters.edge_build import artefact_folder, build, digest_of_tree, pruned
+from controller.adapters.edge_state import BuildRecord
+from controller.domain.ids import Commit, Digest
+from controller.errors import Permanent
+
+COPY = "import pathlib, sys; pathlib.Path(sys.argv[1], 'made').write_text(pathlib.Path('source.txt').read_text())"
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> EdgeKit:
+    return EdgeKit(tmp_path)
+
+
+def building(kit: EdgeKit, *words: str, **settings: object) -> EdgeKit:
+    kit.service = kit.service.model_copy(update={"build": words, **settings})
+    return kit
+
+
+async def test_without_a_command_the_tree_is_the_artefact(kit: EdgeKit, tmp_path: Path) -> None:
+    made = await build(kit.service, kit.commit(WELL), tmp_path / "store")
+    folder = artefact_folder(tmp_path / "store", made.artefact)
+    assert sorted(path.name for path in folder.iterdir()) == ["behaviour.json", "plain_service.py"]
+    assert digest_of_tree(folder) == made.artefact
+
+
+async def test_same_output_has_the_same_digest_whatever_the_commit(kit: EdgeKit, tmp_path: Path) -> None:
+    building(kit, "{python}", "-c", COPY, "{out}")
+    first, second, third = [
+        await build(kit.service, kit.commit(WELL, files), tmp_path / "store")
+        for files in ({"source.txt": "a"}, {"source.txt": "a", "README": "more"}, {"source.txt": "b"})
+    ]
+    assert first.artefact == second.artefact != third.artefact
+    assert (artefact_folder(tmp_path / "store", third.artefact) / "made").read_text() == "b"
+
+
+def test_digest_sees_names_modes_and_contents_and_no_byte_code(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    seen = {digest_of_tree(tmp_path)}
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").write_text("compiled")
+    assert {digest_of_tree(tmp_path)} == seen
+    (tmp_path / "a").chmod(0o755)
+    seen.add(digest_of_tree(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "b")
+    seen.add(digest_of_tree(tmp_path))
+    (tmp_path / "b").unlink()
+    (tmp_path / "b").symlink_to("x")
+    seen.add(digest_of_tree(tmp_path))
+    assert len(seen) == 4
+
+
+async def test_failing_build_tells_its_last_words_and_leaves_nothing(kit: EdgeKit, tmp_path: Path) -> None:
+    building(kit, "{python}", "-c", "raise SystemExit('no such module: frobnicate')")
+    with pytest.raises(Permanent, match="exit code 1.*frobnicate"):
+        await build(kit.service, kit.commit(WELL), tmp_path / "store")
+    assert list((tmp_path / "store").iterdir()) == []
+    assert list(tmp_path.glob("build-*")) == []
+
+
+async def test_build_that_never_ends_is_ended(kit: EdgeKit, tmp_path: Path) -> None:
+    building(kit, "{python}", "-c", "import signal; signal.pause()", build_seconds=0.5)
+    with pytest.raises(Permanent, match="longer than 0.5 s"):
+        await build(kit.service, kit.commit(WELL), tmp_path / "store")
+
+
+async def test_build_sees_no_secret_of_the_controller(
+    kit: EdgeKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
+    building(kit, "{python}", "-c", "import os, sys; sys.exit(os.environ.get('ANTHROPIC_API_KEY', 0))")
+    await build(kit.service, kit.commit(WELL), tmp_path / "store")
+
+
+async def test_unknown_commit_is_refused(kit: EdgeKit, tmp_path: Path) -> None:
+    kit.commit(WELL)
+    for commit in ("0" * 40, "main", "--output=/tmp/x"):
+        with pytest.raises(Permanent, match="commit"):
+            await build(kit.service, Commit(commit), tmp_path / "store")
+
+
+async def test_link_that_leaves_the_tree_is_refused(kit: EdgeKit, tmp_path: Path) -> None:
+    kit.commit(WELL)
+    (kit.tree / "passwd").symlink_to("../../../etc/passwd")
+    git("add", "-A", cwd=kit.tree)
+    git("commit", "-qm", "link", cwd=kit.tree)
+    with pytest.raises(Permanent, match="outside its tree"):
+        await build(kit.service, Commit(git("rev-parse", "HEAD", cwd=kit.tree)), tmp_path / "store")
+
+
+def test_old_artefacts_go_and_used_ones_stay(tmp_path: Path) -> None:
+    digests = [Digest(f"sha256:{number:064x}") for number in range(4)]
+    for digest in digests:
+        artefact_folder(tmp_path, digest).mkdir()
+    builds = {f"c{number}": BuildRecord(artefact=digest, duration_ms=1) for number, digest in enumerate(digests)}
+    kept = pruned(builds, {digests[0]}, 2, tmp_path)
+    assert sorted(kept) == ["c0", "c2", "c3"]
+    assert not artefact_folder(tmp_path, digests[1]).exists()
+    assert artefact_folder(tmp_path, digests[0]).exists()

@@ -1,0 +1,177 @@
+"""The belts over MCP: one server on loopback, which each session reaches under a token of its own.
+
+Nothing is decided here. The door lets in single, plain, authenticated requests; the protocol library takes them apart;
+the toolbox asks the desk and runs the tool. Both revisions of the wire are served without sessions of their own: a
+request stands alone, and who asks is in its token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, cast
+
+import mcp_types as types
+import uvicorn
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+
+from controller.desk import INDEX_META, REFUSED_META, TURN_META
+from controller.errors import Unavailable
+from controller.ports import Badge, Desk, ToolDefinition, ToolResult
+from tools.door import BADGE, MAX_BODY_BYTES, PATH, StrictDoor
+from tools.toolbox import Toolbox
+
+HOST = "127.0.0.1"
+BACKLOG = 128
+STOP_S = 5
+NO_TURN = -1  # of callers that do not count turns; their calls are counted here
+MAX_COUNTED = 1_000  # such callers
+MAX_PLACE = 2**31 - 1
+
+Context = ServerRequestContext[dict[str, Any], Any]
+
+
+class Gateway:
+    """Runs in the event loop that starts it. `port` 0: any free one."""
+
+    def __init__(self, desk: Desk, toolbox: Toolbox, *, name: str = "flyball", port: int = 0) -> None:
+        self._desk = desk
+        self._toolbox = toolbox
+        self._port = port
+        self._counted: OrderedDict[str, int] = OrderedDict()
+        self._mcp: Server[dict[str, Any]] = Server(
+            name,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            get_tool_input_schema=lambda _: (
+                None
+            ),  # no tool mirrors arguments into headers, so there is nothing to look up
+        )
+        self._server: _Server | None = None  # None: not running
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """The URL it listens on. Raises Unavailable when the port is taken."""
+        listener = _listener(self._port)
+        port = listener.getsockname()[1]
+        hosts = frozenset({f"{HOST}:{port}", f"localhost:{port}"})
+        inner = self._mcp.streamable_http_app(
+            streamable_http_path=PATH,
+            json_response=True,
+            stateless_http=True,
+            host=HOST,
+            max_request_body_size=MAX_BODY_BYTES,
+        )
+        door = StrictDoor(inner, self._desk.badge, hosts)
+        # h11 refuses what the other parser lets through in header values
+        config = uvicorn.Config(
+            door,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=STOP_S,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="mcp-gateway")
+        await self._server.is_up_or_over(self._serving)
+        return f"http://{HOST}:{port}{PATH}"
+
+    async def stop(self) -> None:
+        """Calls that are under way get `STOP_S` seconds. A second call does nothing."""
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+        self._server = self._serving = None
+
+    async def _list_tools(self, ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        tools = [_wire(tool) for tool in self._toolbox.visible(_caller(ctx))]
+        return types.ListToolsResult(tools=tools, ttl_ms=0, cache_scope="private")
+
+    async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        badge = _caller(ctx)
+        turn, index = self._place(badge, params.meta)
+        result = await self._toolbox.call(badge, params.name, params.arguments or {}, turn=turn, index=index)
+        return _answer(result)
+
+    def _place(self, badge: Badge, meta: Any) -> tuple[int, int]:
+        """Where in its session a call stands: as the caller says, or counted here for a caller that says nothing."""
+        turn, index = ((meta or {}).get(name) for name in (TURN_META, INDEX_META))
+        if turn is None and index is None:
+            return NO_TURN, self._counted_for(badge.session)
+        if not (_counts(turn) and _counts(index)):
+            raise MCPError(types.INVALID_PARAMS, f"{TURN_META} and {INDEX_META} are both whole numbers from 0")
+        return cast("int", turn), cast("int", index)
+
+    def _counted_for(self, session: str) -> int:
+        index = self._counted.pop(session, 0)
+        self._counted[session] = index + 1
+        if len(self._counted) > MAX_COUNTED:
+            self._counted.popitem(last=False)
+        return index
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals to whoever owns the process, and says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._up.set()
+
+    async def is_up_or_over(self, serving: asyncio.Task[None]) -> None:
+        up = asyncio.create_task(self._up.wait())
+        await asyncio.wait({up, serving}, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if serving.done():
+            raise Unavailable("the tool gateway could not be started", "Look at the log above this line") from (
+                serving.exception()
+            )
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+    except OSError as error:
+        listener.close()
+        raise Unavailable(f"port {port} of {HOST} cannot be used: {error}", "Choose another, or 0 for any") from error
+    return listener
+
+
+def _counts(number: Any) -> bool:
+    return type(number) is int and 0 <= number <= MAX_PLACE
+
+
+def _caller(ctx: Context) -> Badge:
+    if ctx.request is None:
+        raise MCPError(types.INVALID_REQUEST, "this server is reached over HTTP")
+    badge: Badge = ctx.request.scope[BADGE]
+    return badge
+
+
+def _wire(tool: ToolDefinition) -> types.Tool:
+    return types.Tool(name=tool.name, description=tool.description, input_schema=dict(tool.input_schema))
+
+
+def _answer(result: ToolResult) -> types.CallToolResult:
+    text = types.TextContent(type="text", text=result.text)
+    meta = {REFUSED_META: True} if result.refused else None
+    return types.CallToolResult(content=[text], is_error=result.error, _meta=meta)
