@@ -232,7 +232,7 @@ async def controller(
     forge = GitForge(folder.forge, clock)
     sandbox = await Sandbox.best()
     ci_config = CiConfig(
-        command=settings.test.command,
+        command=tuple(word.replace("{python}", "python") for word in settings.test.command),
         python=python_of(settings.test),
         wall_s=settings.test.seconds,
         environment=(("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),) if not settings.test.plugins else (),

@@ -29,6 +29,7 @@ from tools.toolbox import Toolbox
 HOST = "127.0.0.1"
 BACKLOG = 128
 STOP_S = 5
+KEEP_ALIVE_S = 60  # far above the 5 s after which clients drop idle connections, so that none is closed in their hands
 NO_TURN = -1  # of callers that do not count turns; their calls are counted here
 MAX_COUNTED = 1_000  # such callers
 MAX_PLACE = 2**31 - 1
@@ -78,6 +79,7 @@ class Gateway:
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_S,
         )
         self._server = _Server(config)

@@ -39,16 +39,19 @@ async def build(settings: ServiceSettings, commit: Commit, store: Path) -> Build
     began = time.monotonic()
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise Permanent(f"{commit!r} is no commit id", "Give all 40 hexadecimal digits")
-    store.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(store.mkdir, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store.parent, prefix="build-", ignore_cleanup_errors=True) as folder:
-        source, out = Path(folder, "source"), Path(folder, "out")
-        source.mkdir()
+        source, out = (_made(Path(folder, name)) for name in ("source", "out"))
         await _export(settings.git_dir, commit, source)
         if settings.build is not None:
-            out.mkdir()
-            await _run_build(settings, source, out)
+            await _run_build(settings, settings.build, source, out)
         artefact = await asyncio.to_thread(_stored, source if settings.build is None else out, store)
     return BuildRecord(artefact=artefact, duration_ms=round((time.monotonic() - began) * 1000))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def artefact_folder(store: Path, artefact: Digest) -> Path:
@@ -85,11 +88,9 @@ def _unpack(archive: Path, into: Path) -> None:
         tar.extractall(into, filter="data")
 
 
-async def _run_build(settings: ServiceSettings, source: Path, out: Path) -> None:
-    assert settings.build is not None
-    words = filled(settings.build, python=settings.python, source=str(source), out=str(out))
-    home = out.parent / "home"
-    home.mkdir()
+async def _run_build(settings: ServiceSettings, command: tuple[str, ...], source: Path, out: Path) -> None:
+    words = filled(command, python=settings.python, source=str(source), out=str(out))
+    home = _made(out.parent / "home")
     environment = {**plain_environment(), **settings.env, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         code, said = await _run(words, source, environment, settings.build_seconds)
@@ -121,7 +122,7 @@ async def _run(words: list[str], folder: Path, environment: dict[str, str], with
     tail = b""
     try:
         async with asyncio.timeout(within_s):
-            assert process.stdout is not None
+            assert process.stdout is not None  # noqa: S101  PIPE was asked for
             while piece := await process.stdout.read(TAIL_BYTES):
                 tail = (tail + piece)[-TAIL_BYTES:]
             code = await process.wait()
@@ -144,7 +145,7 @@ def digest_of_tree(folder: Path) -> Digest:
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in _files(folder)):
         found = path.lstat()
         if stat.S_ISLNK(found.st_mode):
-            kind, content = "link", os.readlink(path).encode()
+            kind, content = "link", os.fsencode(path.readlink())
         else:
             kind, content = "run" if found.st_mode & stat.S_IXUSR else "file", path.read_bytes()
         whole.update(f"{len(name)}:{name}:{kind}:{len(content)}:".encode() + content)

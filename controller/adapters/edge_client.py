@@ -1,5 +1,4 @@
-"""The embedded platform and telemetry as the loop sees them: `Platform`, `Hands` for its verbs, and `Telemetry`, over
-the edge's admin API.
+"""The embedded platform and telemetry as the loop sees them, over the edge's admin API.
 
 An edge that has died is started again by the first question that finds it gone; it then serves the confirmed release
 and says that the canary lapsed. Every call ends well before its verb's deadline. 409 is the edge's definite no;

@@ -19,12 +19,17 @@ LOOPBACK = "127.0.0.1"
 LARGEST_HEAD_BYTES = 32 << 10
 MOST_FIELDS = 100
 PIECE_BYTES = 64 << 10
+LENGTH_DIGITS = 15
+CHUNK_DIGITS = 8
 LINGER_S = 2.0
 LINGER_BYTES = 16 << 20
 REFUSALS = frozenset({400, 413, 429, 431})  # given before the whole request was read
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade
-    content-length".split() )
+    (
+        b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
+        b"upgrade content-length"
+    ).split()
+)
 
 
 class BadMessage(Exception):  # noqa: N818  it is answered, and never leaves the server
@@ -101,7 +106,7 @@ def body_length(head: Head, *, when_absent: int) -> int:
     if not lengths:
         return when_absent
     (length, *others) = lengths
-    if others or not length.isdigit() or len(length) > 15:
+    if others or not length.isdigit() or len(length) > LENGTH_DIGITS:
         raise BadMessage(400, "the content length is not one number")
     return int(length)
 
@@ -128,7 +133,7 @@ async def copy_body(
 
 async def _chunk_size(reader: StreamReader) -> int:
     text = (await reader.readuntil(b"\r\n"))[:-2].partition(b";")[0].strip()
-    if not text or len(text) > 8 or text.strip(b"0123456789abcdefABCDEF"):
+    if not text or len(text) > CHUNK_DIGITS or text.strip(b"0123456789abcdefABCDEF"):
         raise BadMessage(400, "a chunk's size is not a hexadecimal number")
     return int(text, 16)
 
@@ -186,7 +191,8 @@ class Response:
 
     def encode(self, *, keep: bool) -> bytes:
         retry = "" if self.retry_after_s is None else f"retry-after: {self.retry_after_s}\r\n"
-        head = f"HTTP/1.1 {self.status} {phrase(self.status)}\r\ncontent-type: {self.content_type}\r\ncontent-length: {len(self.body)}\r\n{retry}"
+        first = f"HTTP/1.1 {self.status} {phrase(self.status)}\r\ncontent-type: {self.content_type}\r\n"
+        head = f"{first}content-length: {len(self.body)}\r\n{retry}"
         return (head + ("\r\n" if keep else "connection: close\r\n\r\n")).encode() + self.body
 
 

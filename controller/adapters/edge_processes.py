@@ -120,10 +120,14 @@ class Instance:
         environment = {**plain_environment(), **self._plan.environment, "PORT": str(self.port)}
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *words, cwd=self._plan.folder, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE,
-                stderr=STDOUT, process_group=0, preexec_fn=die_with_parent, )  # fmt: skip except OSError as error:
-                raise Permanent( f"{words[0]} cannot be started: {error}", "Correct the service's `start` command" )
-                from error return self._process
+                *words, cwd=self._plan.folder, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
+                process_group=0, preexec_fn=die_with_parent,
+            )  # fmt: skip
+        except OSError as error:
+            raise Permanent(
+                f"{words[0]} cannot be started: {error}", "Correct the service's `start` command"
+            ) from error
+        return self._process
 
     async def _keep(self, process: Process) -> None:
         """Lives follow each other until the last one is over."""
@@ -202,7 +206,7 @@ class Instance:
         return await get_status(self.port, self._plan.health, within_s) == OK
 
     async def _read(self, process: Process) -> None:
-        assert process.stdout is not None
+        assert process.stdout is not None  # noqa: S101  PIPE was asked for
         while piece := await process.stdout.read(TAIL_BYTES):
             self._tail = (self._tail + piece)[-TAIL_BYTES:]
 

@@ -115,7 +115,7 @@ class Proxy:
             return
         failed = status is None or status >= SERVER_ERROR
         latency = {} if status is None else {latency_bucket((time.perf_counter() - began) * 1000): 1}
-        self.counts.add(arm.version, instance, self._now_ms(), 1, int(failed), latency)
+        self.counts.add(arm.version, instance, self._now_ms(), requests=1, errors=int(failed), latency=latency)
 
     async def _own_answer(self, exchange: Exchange, status: int, cause: str) -> bool:
         """A body that still streams in cannot be skipped in bounded time: the connection ends then."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from controller.adapters.edge_build import artefact_folder, build, pruned
-from controller.adapters.edge_config import ServiceSettings, filled
+from controller.adapters.edge_config import ServiceSettings
 from controller.adapters.edge_http import get_status
-from controller.adapters.edge_processes import Instance, Life, StartPlan
+from controller.adapters.edge_processes import Instance, Life
 from controller.adapters.edge_proxy import Proxy
-from controller.adapters.edge_routes import Arm, Routes, arm_of
+from controller.adapters.edge_release import Group, started
+from controller.adapters.edge_routes import Routes
 from controller.adapters.edge_state import BuildRecord, Deployed, ServiceState, StateKeeper
 from controller.adapters.otlp_counts import ServiceCounts
 from controller.domain.verbs import (
@@ -38,38 +39,9 @@ from controller.errors import Permanent
 from controller.ports import PlatformStatus
 
 BUILDS_KEPT = 20  # of all services
-DRAIN_S = 5.0
 GOOD_CHECKS = 3  # in a row, after a return to the confirmed release
 CHECKS_WITHIN_S = 8.0
 log = logging.getLogger("flyball.edge")
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The instances of one release. They keep their connections when the release changes its role."""
-
-    arm: Arm
-    instances: tuple[Instance, ...]
-
-    @property
-    def healthy(self) -> bool:
-        return all(instance.serving for instance in self.instances)
-
-    @property
-    def reason(self) -> str:
-        """Empty when all are healthy, or none has failed yet."""
-        bad = [instance for instance in self.instances if instance.reason]
-        return f"{len(bad)} of {len(self.instances)} instances: {bad[0].reason}" if bad else ""
-
-    async def drain_and_stop(self) -> None:
-        """Requests under way are finished, for a bounded time."""
-        now = asyncio.get_running_loop().time
-        deadline = now() + DRAIN_S
-        while self.arm.in_flight and now() < deadline:
-            await asyncio.sleep(0.02)
-        for upstream in self.arm.upstreams:
-            upstream.close()
-        await asyncio.gather(*(instance.stop() for instance in self.instances))
 
 
 class EdgeService:
@@ -108,7 +80,7 @@ class EdgeService:
         self.port = self._server.sockets[0].getsockname()[1]
         await self._remember(self.state.restarted(self._now_ms()))
         if self.state.confirmed is not None:
-            self._confirmed = await self._started(self.state.confirmed, restarts=True)
+            self._confirmed = await self._start(self.state.confirmed, restarts=True)
         self._route()
 
     async def close(self) -> None:
@@ -154,7 +126,7 @@ class EdgeService:
             down = held is None or all(one.life is Life.DOWN for one in held.instances)
             after = self.state.canary_started(wanted, self._now_ms(), held_is_down=down)
             if held is None or down or held.arm.release != wanted.release:
-                fresh = await self._started(wanted, restarts=False)
+                fresh = await self._start(wanted, restarts=False)
                 if held is not None:
                     self._leave(held)
                 self._canary = held = fresh
@@ -284,66 +256,11 @@ class EdgeService:
                 await self._remember(after)
             self._route()
 
-    async def _started(self, wanted: Deployed, *, restarts: bool) -> Group:
-        """Raises `Permanent`, and leaves nothing running then."""
-        folder = artefact_folder(self._store, wanted.artefact)
-        if not folder.is_dir():
-            raise Permanent(
-                f"artefact {wanted.artefact[:17]} of release {wanted.release} is not here", "Build its commit first"
-            )
-        names = [f"{self.settings.name}-{wanted.release}-{number}" for number in range(wanted.instances)]
-        instances = tuple(Instance(name, self._plan(wanted, name, folder), restarts=restarts) for name in names)
-        try:
-            for instance in instances:
-                await instance.start()
-        except Permanent:
-            await asyncio.gather(*(instance.stop() for instance in instances))
-            raise
-        return Group(arm_of(wanted.commit, wanted.release, instances), instances)
-
-    def _plan(self, wanted: Deployed, name: str, folder: Path) -> StartPlan:
-        settings = self.settings
-        return StartPlan(
-            command=lambda port: filled(settings.start, python=settings.python, port=str(port)),
-            environment={
-                **settings.env,
-                **telling(settings, wanted, name, self._otlp_endpoint),
-                "PYTHONPATH": str(folder),
-            },
-            folder=folder,
-            health=settings.health,
-            ready_seconds=settings.ready_seconds,
-        )
+    async def _start(self, wanted: Deployed, *, restarts: bool) -> Group:
+        return await started(self.settings, wanted, self._store, self._otlp_endpoint, restarts=restarts)
 
     def _leave(self, group: Group) -> None:
         """Its instances are ended in the background; closing waits for them."""
         task = asyncio.create_task(group.drain_and_stop(), name=f"drain {self.settings.slot}")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
-
-
-def telling(settings: ServiceSettings, wanted: Deployed, name: str, otlp_endpoint: str) -> dict[str, str]:
-    """What an instance is told about itself, for its own use and for any OpenTelemetry SDK."""
-    attributes = {
-        "service.name": settings.name,
-        "service.version": wanted.commit,
-        "service.instance.id": name,
-        "deployment.id": f"{settings.slot}/{wanted.release}",
-        "deployment.environment.name": settings.environment,
-        "vcs.ref.head.revision": wanted.commit,
-    }
-    return {
-        "SERVICE_VERSION": wanted.commit,
-        "SERVICE_INSTANCE_ID": name,
-        "DEPLOYMENT_ID": attributes["deployment.id"],
-        "OTEL_SERVICE_NAME": settings.name,
-        "OTEL_RESOURCE_ATTRIBUTES": ",".join(f"{key}={value}" for key, value in attributes.items()),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_endpoint,
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
-        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram",
-        "OTEL_METRIC_EXPORT_INTERVAL": "500",
-        "OTEL_BSP_SCHEDULE_DELAY": "500",
-        "DEPLOYMENT_ENVIRONMENT": settings.environment,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }

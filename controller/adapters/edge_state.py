@@ -1,5 +1,4 @@
-"""What the edge must remember when it dies, and what may happen to a service next. Pure values; one file, replaced at
-once.
+"""What the edge must remember when it dies, and what may happen to a service next: pure values, one file.
 
 A service has a confirmed release and one canary slot, named by release: a verb for another release than the one in the
 slot is a definite no, which is how `world-CAS` is kept. The canary's weight has a deadline; `weight_at` is what routing
@@ -66,12 +65,12 @@ class ServiceState(Fact):
     lapsed_release: int | None = None  # None: no weight was taken back since the last one was set
     changes: tuple[WeightChange, ...] = ()  # the newest ones
 
-    def _with(self, **changes: Any) -> ServiceState:
+    def having(self, **changes: Any) -> ServiceState:
         return self.model_copy(update=changes)
 
-    def _changed(self, at_ms: int, release: int, weight_percent: int, cause: Cause) -> ServiceState:
+    def noted(self, at_ms: int, release: int, weight_percent: int, cause: Cause) -> ServiceState:
         change = WeightChange(at_ms=at_ms, release=release, weight_percent=weight_percent, cause=cause)
-        return self._with(changes=(*self.changes, change)[-CHANGES_KEPT:])
+        return self.having(changes=(*self.changes, change)[-CHANGES_KEPT:])
 
     def _canary_of(self, release: int) -> Canary:
         if self.canary is None:
@@ -86,7 +85,7 @@ class ServiceState(Fact):
     def canary_started(self, canary: Deployed, now_ms: int, *, held_is_down: bool) -> ServiceState:
         """A newer release takes the slot of one that no user sees."""
         if self.canary is not None and self._same(canary):
-            return self._with(lapsed_release=None)
+            return self.having(lapsed_release=None)
         if self.canary is not None and not self._displaced(self.canary, canary, now_ms, held_is_down=held_is_down):
             raise Permanent(
                 f"release {canary.release} cannot start: the canary slot holds release {self.canary.release} "
@@ -95,7 +94,7 @@ class ServiceState(Fact):
             )
         if self.confirmed is not None and canary.release <= self.confirmed.release:
             raise Permanent(f"release {canary.release} is no newer than the confirmed release {self.confirmed.release}")
-        return self._with(canary=Canary(**canary.model_dump()), lapsed_release=None)
+        return self.having(canary=Canary(**canary.model_dump()), lapsed_release=None)
 
     def _displaced(self, held: Canary, by: Deployed, now_ms: int, *, held_is_down: bool) -> bool:
         unseen = held.weight_at(now_ms) == 0 or (held_is_down and self.confirmed is None)
@@ -113,13 +112,18 @@ class ServiceState(Fact):
         canary = self._canary_of(release)
         if self.confirmed is None and weight_percent not in {0, 100}:
             raise Permanent(
-                f"release {release} is the first one: there is nothing that could take the other {100 - weight_percent}
-                %", "Set its weight to 100", ) if not now_ms < until_ms <= now_ms + LONGEST_WEIGHT_MS: raise Permanent(
-                f"the weight's deadline {until_ms} is not within 24 h after now, {now_ms}", "Give a deadline ahead" )
-                deadline = until_ms if weight_percent and self.confirmed else None held =
-                canary.model_copy(update={"weight_percent": weight_percent, "until_ms": deadline}) now =
-                self._with(canary=held, lapsed_release=None) same = canary.weight_at(now_ms) == weight_percent return
-                now if same else now._changed(now_ms, release, weight_percent, Cause.SET)
+                f"release {release} is the first one: there is nothing that could take the other {100 - weight_percent} %",
+                "Set its weight to 100",
+            )
+        if not now_ms < until_ms <= now_ms + LONGEST_WEIGHT_MS:
+            raise Permanent(
+                f"the weight's deadline {until_ms} is not within 24 h after now, {now_ms}", "Give a deadline ahead"
+            )
+        deadline = until_ms if weight_percent and self.confirmed else None
+        held = canary.model_copy(update={"weight_percent": weight_percent, "until_ms": deadline})
+        now = self.having(canary=held, lapsed_release=None)
+        same = canary.weight_at(now_ms) == weight_percent
+        return now if same else now.noted(now_ms, release, weight_percent, Cause.SET)
 
     def lapsed(self, now_ms: int) -> ServiceState | None:
         """The state after the deadline has passed. None: no deadline has."""
@@ -130,8 +134,8 @@ class ServiceState(Fact):
 
     def _taken_back(self, canary: Canary, cause: Cause, at_ms: int) -> ServiceState:
         held = canary.model_copy(update={"weight_percent": 0, "until_ms": None})
-        lapsed = self._with(canary=held, lapsed_release=canary.release)
-        return lapsed._changed(at_ms, canary.release, 0, cause)
+        lapsed = self.having(canary=held, lapsed_release=canary.release)
+        return lapsed.noted(at_ms, canary.release, 0, cause)
 
     def restored(self, release: int, now_ms: int, *, stop_canary: bool) -> ServiceState:
         """All weight on the confirmed release. Already so: the same state."""
@@ -144,23 +148,23 @@ class ServiceState(Fact):
             return self
         canary = self._canary_of(release)
         held = None if stop_canary else canary.model_copy(update={"weight_percent": 0, "until_ms": None})
-        now = self._with(canary=held)
-        return now._changed(now_ms, release, 0, Cause.RESTORED) if canary.weight_percent else now
+        now = self.having(canary=held)
+        return now.noted(now_ms, release, 0, Cause.RESTORED) if canary.weight_percent else now
 
     def confirmed_by(self, release: int, now_ms: int) -> ServiceState:
         if self.canary is None and self.confirmed is not None and self.confirmed.release == release:
             return self
         canary = self._canary_of(release)
         confirmed = Deployed(**canary.model_dump(include=set(Deployed.model_fields)))
-        now = self._with(confirmed=confirmed, canary=None, lapsed_release=None)
-        return now._changed(now_ms, release, 100, Cause.CONFIRMED)
+        now = self.having(confirmed=confirmed, canary=None, lapsed_release=None)
+        return now.noted(now_ms, release, 100, Cause.CONFIRMED)
 
     def restarted(self, now_ms: int) -> ServiceState:
         """As a new edge process finds it: the canary is gone, and so is its weight."""
         if self.canary is None:
             return self
         back = self._taken_back(self.canary, Cause.RESTARTED, now_ms) if self.canary.weight_percent else self
-        return back._with(canary=None, lapsed_release=self.canary.release)
+        return back.having(canary=None, lapsed_release=self.canary.release)
 
 
 class DoneEffect(Fact):

@@ -1,5 +1,4 @@
-"""OTLP over HTTP: the two export paths, protobuf or JSON, plain or gzip, with the answers that the specification asks
-for.
+"""OTLP over HTTP: metrics and traces, protobuf or JSON, plain or gzip, answered as the specification asks.
 
 A sender may retry on 429 and 503 only, so what can never be counted is answered 200 with `partial_success`, and what
 cannot be read 400, 413 or 415. Both the bytes sent and the bytes that they unpack to are bounded.

@@ -1,5 +1,4 @@
-"""Requests, errors and latencies of one service by version, instance and second, and the closed windows that a judge
-reads.
+"""Requests, errors and latencies by version, instance and second, and the closed windows that a judge reads.
 
 A window is handed out once it has ended and late points have had `hold_ms` to arrive. From then on it never changes: a
 point that falls into it is counted as late and dropped, because evidence that was looked at must not be rewritten.
@@ -19,6 +18,7 @@ from controller.errors import Permanent
 from controller.ports import Baseline
 
 SECONDS_KEPT = 2 * 3600
+SECOND_MS = 1000
 MOST_INSTANCES = 64  # of a version
 MOST_VERSIONS = 16  # of a service; the least recently heard of goes
 MOST_WINDOWS = 720  # handed out at once; the rest comes with the next question
@@ -100,7 +100,7 @@ class ServiceCounts:
         return found
 
     def add(
-        self, version: str, instance: str, at_ms: int, requests: int, errors: int, latency: Mapping[int, int]
+        self, version: str, instance: str, at_ms: int, *, requests: int, errors: int, latency: Mapping[int, int]
     ) -> bool:
         """Whether it was counted; a point in a window that was handed out is late and is not."""
         counts = self.version(version)
@@ -120,7 +120,7 @@ class ServiceCounts:
         self, canary: Commit, baseline: Commit, *, from_ms: int, width_ms: int, now_ms: int, hold_ms: int
     ) -> list[WindowCounts]:
         """The closed windows from `from_ms` on. Raises `Permanent` where none can be given without a gap."""
-        if width_ms < 1000 or width_ms % 1000 or from_ms % width_ms:
+        if width_ms < SECOND_MS or width_ms % SECOND_MS or from_ms % width_ms:
             raise Permanent(
                 f"windows of {width_ms} ms from {from_ms} ms cannot be cut from counts by the second",
                 "Give a width in whole seconds and a start that is a multiple of it",

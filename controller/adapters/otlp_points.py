@@ -1,5 +1,4 @@
-"""From OTLP metric points and spans to counts: which version served how many requests, how many failed, how long they
-took.
+"""From OTLP points and spans to counts: who served how many requests, how many failed, how long they took.
 
 Only `http.server.request.duration` of watched services is looked at, and the attributes of a series are read once:
 walking them is 95 % of the cost of decoding. A delta point [start, end] belongs to the second of its end, and is
@@ -190,7 +189,7 @@ class Ingest:
         kind = self._kind(origin, series, point.attributes)
         if requests and kind is not Kind.HEALTH_CHECK:
             errors = requests if kind is Kind.FAILED else 0
-            origin.counts.add(origin.version, origin.instance, at_ms, requests, errors, latency)
+            origin.counts.add(origin.version, origin.instance, at_ms, requests=requests, errors=errors, latency=latency)
 
     def _since_last(
         self, series: tuple[bytes, bytes], point: Point, requests: int, latency: dict[int, int]
@@ -249,10 +248,24 @@ def _latency(point: Point, shift: int) -> dict[int, int]:
         return {}
     if not SCALE <= point.scale <= FINEST_SCALE:
         raise PointRefused(
-            f"its scale {point.scale} is not within {SCALE} to {FINEST_SCALE}: let the view keep scale {SCALE} with
-            max_size=160" ) if any(point.negative.bucket_counts) or point.zero_count + sum(point.positive.bucket_counts)
-            != point.count: raise PointRefused("its buckets do not add up to its count") halvings, offset = point.scale
-            - SCALE, point.positive.offset found: dict[int, int] = {LOWEST_BUCKET: point.zero_count} if point.zero_count
-            else {} for position, count in enumerate(point.positive.bucket_counts): if count: bucket =
-            min(HIGHEST_BUCKET, max(LOWEST_BUCKET, ((offset + position) >> halvings) + shift)) found[bucket] =
-            found.get(bucket, 0) + count return found
+            f"its scale {point.scale} is not within {SCALE} to {FINEST_SCALE}: "
+            f"let the view keep scale {SCALE} with max_size=160"
+        )
+    counts = list(point.positive.bucket_counts)
+    if any(point.negative.bucket_counts) or point.zero_count + sum(counts) != point.count:
+        raise PointRefused("its buckets do not add up to its count")
+    halvings = point.scale - SCALE
+    found: dict[int, int] = {LOWEST_BUCKET: point.zero_count} if point.zero_count else {}
+    for index, count in enumerate(counts, point.positive.offset):
+        if count:
+            bucket = (index >> halvings) + shift
+            found[bucket] = found.get(bucket, 0) + count
+    return found if all(LOWEST_BUCKET <= bucket <= HIGHEST_BUCKET for bucket in found) else _clamped(found)
+
+
+def _clamped(latency: Mapping[int, int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for bucket, count in latency.items():
+        inside = min(HIGHEST_BUCKET, max(LOWEST_BUCKET, bucket))
+        found[inside] = found.get(inside, 0) + count
+    return found

@@ -23,10 +23,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from controller.adapters.edge_admin import Admin, Counts, Effects
+from controller.adapters.edge_admin import Admin
 from controller.adapters.edge_config import EdgeConfig, load_config
+from controller.adapters.edge_effects import Effects
 from controller.adapters.edge_http import LOOPBACK
 from controller.adapters.edge_service import EdgeService
+from controller.adapters.edge_sources import Counts
 from controller.adapters.edge_state import StateKeeper, replace_file
 from controller.adapters.otlp import otlp_server
 from controller.adapters.otlp_counts import ServiceCounts
@@ -90,7 +92,9 @@ class Edge:
     def _admin(self) -> Admin:
         effects = Effects(self._services, self._keeper)
         counts = Counts(self._services, lambda: self._config.hold_ms, now_ms)
-        return Admin(self._token(), self._services, effects, counts, self._configure, self._ending.set)
+        return Admin(
+            self._token(), self._services, effects, counts, configure=self._configure, shut_down=self._ending.set
+        )
 
     def _token(self) -> str:
         """The same in every run, so that a client survives a restart of the edge."""

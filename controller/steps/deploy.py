@@ -29,7 +29,7 @@ async def deploy(d: Delivery, ports: Ports) -> list[Draft]:
         return [draft(d, e.Stuck(reason=f"{stream} is stuck: {state.stuck_reason}"[:600]))]
     if release is not None and release.end is ReleaseEnd.NOTHING:
         return await _confirm(d, ports, f"nothing to deploy: {release.reason}", release.number)
-    if release is not None and release.artefact is not None:
+    if release is not None and (release.artefact is not None or release.regression is not None):
         return [draft(d, e.RolloutJoined(release=release.number, commit=release.commit))]
     if overdue(d, ports):
         raise Permanent(f"{d.id} has waited for a release of {service.name} too long", "Look at `flyball status`")

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,23 +58,23 @@ async def belt(world: World, tools: Tools) -> AsyncIterator[Belt]:
     await opened.close()
 
 
-async def call(belt: Belt, name: str, turn: int = 1, index: int = 0, **arguments: object) -> ToolResult:
+async def call(belt: Belt, name: str, *, turn: int = 1, index: int = 0, **arguments: Any) -> ToolResult:
     return await belt.call(name, arguments, turn=turn, index=index)
 
 
-async def done(belt: Belt, name: str, turn: int = 1, index: int = 0, **arguments: object) -> str:
-    result = await call(belt, name, turn, index, **arguments)
+async def done(belt: Belt, name: str, *, turn: int = 1, index: int = 0, **arguments: Any) -> str:
+    result = await call(belt, name, turn=turn, index=index, **arguments)
     assert not result.error, result.text
     return result.text
 
 
-async def not_done(belt: Belt, name: str, **arguments: object) -> str:
+async def not_done(belt: Belt, name: str, **arguments: Any) -> str:
     result = await call(belt, name, **arguments)
     assert (result.error, result.refused) == (True, False), result.text
     return result.text
 
 
-async def refused(belt: Belt, name: str, **arguments: object) -> str:
+async def refused(belt: Belt, name: str, **arguments: Any) -> str:
     result = await call(belt, name, **arguments)
     assert (result.error, result.refused) == (True, True), result.text
     return result.text
@@ -188,6 +189,7 @@ async def test_search_finds_lines_by_text_or_expression_and_beneath_a_folder(bel
     assert (await done(belt, "search", pattern="total(")).split("\n") == [
         "src/app.py:3: print(cart.total([1, 2]))",
         "src/cart.py:1: def total(prices):",
+        "tests/test_cart.py:1: def test_total():",
     ]
     assert await done(belt, "search", pattern=r"^def \w+\(\)", regex=True) == "tests/test_cart.py:1: def test_total():"
     assert await done(belt, "search", pattern="total", path="tests") == "tests/test_cart.py:1: def test_total():"
@@ -232,14 +234,22 @@ async def test_an_edit_that_does_not_fit_says_how_to_make_it_fit(belt: Belt) -> 
 
 
 async def test_files_are_written_and_deleted_with_their_folders(world: World, belt: Belt) -> None:
-    assert (
-        await done(belt, "write_file", path="docs/deep/a.md", content="one\ntwo\n") == "Wrote docs/deep/a.md: 2 lines."
-    )
+    wrote = await done(belt, "write_file", path="docs/deep/a.md", content="one\ntwo\n")
+    assert wrote == "Wrote docs/deep/a.md: 2 lines."
     assert await done(belt, "write_file", path="docs/deep/a.md", content="") == "Replaced docs/deep/a.md: 0 lines."
     assert await done(belt, "delete_file", path="docs/deep/a.md") == "Deleted docs/deep/a.md."
     assert "there is no file" in await not_done(belt, "delete_file", path="docs/deep/a.md")
     assert "is a folder" in await not_done(belt, "delete_file", path="docs/deep")
     assert list((world.root() / "docs/deep").iterdir()) == []
+
+
+LOOK_OR_CHANGE: list[tuple[str, dict[str, Any]]] = [
+    ("read_file", {}),
+    ("write_file", {"content": "mine"}),
+    ("edit_file", {"old": "secret", "new": "mine"}),
+    ("delete_file", {}),
+    ("search", {"pattern": "secret"}),
+]
 
 
 async def test_a_symlink_in_the_tree_is_not_followed(world: World, belt: Belt, tmp_path: Path) -> None:
@@ -249,13 +259,7 @@ async def test_a_symlink_in_the_tree_is_not_followed(world: World, belt: Belt, t
     (world.root() / "src/link.py").symlink_to(outside / "secret.py")
     (world.root() / "src/folder").symlink_to(outside)
     for path in ("src/link.py", "src/folder/secret.py"):
-        for name, rest in (
-            ("read_file", {}),
-            ("write_file", {"content": "mine"}),
-            ("edit_file", {"old": "secret", "new": "mine"}),
-            ("delete_file", {}),
-            ("search", {"pattern": "secret"}),
-        ):
+        for name, rest in LOOK_OR_CHANGE:
             result = await call(belt, name, path=path, **rest)
             assert "secret'" not in result.text, (name, path)
             assert "symbolic link" in result.text or result.text == "No hits.", (name, path, result.text)
@@ -273,11 +277,10 @@ async def test_a_protected_path_cannot_be_written_whatever_its_spelling(world: W
 
 
 async def test_tests_run_in_the_sessions_own_folder(world: World, belt: Belt) -> None:
+    one = "tests/test_cart.py::test_total"
     assert await done(belt, "run_tests") == "ran everything"
-    assert (
-        await done(belt, "run_tests", target="tests/test_cart.py::test_total") == "ran tests/test_cart.py::test_total"
-    )
-    assert world.ran == [(world.root(), ""), (world.root(), "tests/test_cart.py::test_total")]
+    assert await done(belt, "run_tests", target=one) == f"ran {one}"
+    assert world.ran == [(world.root(), ""), (world.root(), one)]
     for target in ("-p evil", "--rootdir=/", "../x", "a; b"):
         await refused(belt, "run_tests", target=target)
 

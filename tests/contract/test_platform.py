@@ -9,9 +9,21 @@ from pathlib import Path
 import pytest
 from platform_worlds import PLATFORMS, Behaviour, PlatformWorld
 
-from controller.domain.ids import Commit, Digest, EffectKey from controller.domain.verbs import Build, Built,
-CanaryStarted, ConfirmRelease, Ok, Restored, RestoreTraffic, SetWeight, StartCanary, WeightSet from controller.errors
-import Permanent from controller.ports import PlatformStatus
+from controller.domain.ids import Commit, Digest, EffectKey
+from controller.domain.verbs import (
+    Build,
+    Built,
+    CanaryStarted,
+    ConfirmRelease,
+    Ok,
+    Restored,
+    RestoreTraffic,
+    SetWeight,
+    StartCanary,
+    WeightSet,
+)
+from controller.errors import Permanent
+from controller.ports import PlatformStatus
 
 KEYS = itertools.count()
 
@@ -93,8 +105,10 @@ async def acts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def test_nothing_is_deployed_at_first(acts: Acts) -> None:
-    status = await acts.status() assert (status.confirmed_release, status.confirmed_commit, status.canary_release,
-    status.weight_percent) == (None, None, None, 0) assert set(await acts.world.traffic(3)) == {""}
+    status = await acts.status()
+    assert (status.confirmed_release, status.confirmed_commit) == (None, None)
+    assert (status.canary_release, status.weight_percent) == (None, 0)
+    assert set(await acts.world.traffic(3)) == {""}
 
 
 async def test_commit_is_built_once_and_its_digest_stays(acts: Acts) -> None:

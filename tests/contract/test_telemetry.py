@@ -22,14 +22,18 @@ class Watch:
         self.world = world
         self.start_ms = (world.now_ms() - 30_000) // WIDTH_MS * WIDTH_MS
 
-    async def served(self, version: Commit, after_ms: int, requests: int, errors: int = 0, instance: str = "i-1") -> None:
+    async def served(
+        self, version: Commit, after_ms: int, requests: int, errors: int = 0, instance: str = "i-1"
+    ) -> None:
         at_ms = self.start_ms + after_ms
         await self.world.served(version, instance, at_ms=at_ms, requests=requests, errors=errors, latency_ms=10.0)
 
     async def windows(self, from_ms: int | None = None) -> list[WindowCounts]:
         """`from_ms=None`: from the start on."""
-        since = self.start_ms if from_ms is None else from_ms return await
-        self.world.telemetry.windows(self.world.service, canary=NEW, baseline=OLD, from_ms=since, width_ms=WIDTH_MS)
+        since = self.start_ms if from_ms is None else from_ms
+        return await self.world.telemetry.windows(
+            self.world.service, canary=NEW, baseline=OLD, from_ms=since, width_ms=WIDTH_MS
+        )
 
 
 @pytest.fixture(params=sorted(TELEMETRIES))
@@ -85,7 +89,9 @@ async def test_baseline_is_by_instance_and_minute(watch: Watch) -> None:
     await watch.served(OLD, 0, 30, 3)
     await watch.served(OLD, 10, 20, 0, "i-2")
     await watch.served(OLD, 9_000, 10)
-    seen = await watch.world.telemetry.baseline(watch.world.service, OLD, from_ms=watch.start_ms, to_ms=watch.start_ms + 4_000)
+    seen = await watch.world.telemetry.baseline(
+        watch.world.service, OLD, from_ms=watch.start_ms, to_ms=watch.start_ms + 4_000
+    )
     minute_ms = watch.start_ms // 60_000 * 60_000
     found = {(m.instance, m.minute_ms, m.requests, m.errors) for m in seen.instances}
     assert found == {("i-1", minute_ms, 30, 3), ("i-2", minute_ms, 20, 0)}
@@ -93,7 +99,9 @@ async def test_baseline_is_by_instance_and_minute(watch: Watch) -> None:
 
 
 async def test_unknown_version_has_no_baseline(watch: Watch) -> None:
-    seen = await watch.world.telemetry.baseline(watch.world.service, OLD, from_ms=watch.start_ms, to_ms=watch.start_ms + 4_000)
+    seen = await watch.world.telemetry.baseline(
+        watch.world.service, OLD, from_ms=watch.start_ms, to_ms=watch.start_ms + 4_000
+    )
     assert (seen.requests, seen.instances, seen.latency.total) == (0, (), 0)
 
 

@@ -26,7 +26,9 @@ class EdgeWorld:
     service, environment, repository = edge_kit.SERVICE, edge_kit.ENVIRONMENT, edge_kit.REPOSITORY
 
     def __init__(self, folder: Path) -> None:
-        self.kit = edge_kit.EdgeKit(folder, build=("{python}", "-c", CHECK, "{out}"), ready_seconds=1.5, telemetry="auto")
+        self.kit = edge_kit.EdgeKit(
+            folder, build=("{python}", "-c", CHECK, "{out}"), ready_seconds=1.5, telemetry="auto"
+        )
         self._commits = 0
 
     async def open(self) -> EdgeWorld:
@@ -60,18 +62,25 @@ class EdgeWorld:
     async def served(
         self, version: Commit, instance: str, *, at_ms: int, requests: int, errors: int, latency_ms: float
     ) -> None:
-        export = ExportMetricsServiceRequest() of_resource = export.resource_metrics.add() for key, value in
-        (("service.name", self.service), ("service.version", version), ("service.instance.id", instance)):
-        of_resource.resource.attributes.add(key=key).value.string_value = value metric =
-        of_resource.scope_metrics.add().metrics.add(name="http.server.request.duration", unit="ms")
-        metric.exponential_histogram.aggregation_temporality = AGGREGATION_TEMPORALITY_DELTA for status, count in ((200,
-        requests - errors), (500, errors)): if not count: continue point =
-        metric.exponential_histogram.data_points.add(time_unix_nano=at_ms * 10**6, scale=3, count=count)
-        point.attributes.add(key="http.response.status_code").value.int_value = status point.positive.offset =
-        latency_bucket(latency_ms) point.positive.bucket_counts.append(count) assert self.kit.handle is not None headers
-        = {"content-type": "application/x-protobuf"} answer = await
-        self.kit.client.post(f"{self.kit.handle.otlp_url}/v1/metrics", content=export.SerializeToString(),
-        headers=headers) assert answer.status_code == 200
+        export = ExportMetricsServiceRequest()
+        of_resource = export.resource_metrics.add()
+        told = {"service.name": self.service, "service.version": version, "service.instance.id": instance}
+        for key, value in told.items():
+            of_resource.resource.attributes.add(key=key).value.string_value = value
+        metric = of_resource.scope_metrics.add().metrics.add(name="http.server.request.duration", unit="ms")
+        histogram = metric.exponential_histogram
+        histogram.aggregation_temporality = AGGREGATION_TEMPORALITY_DELTA
+        for status, count in ((200, requests - errors), (500, errors)):
+            if not count:
+                continue
+            point = histogram.data_points.add(time_unix_nano=at_ms * 10**6, scale=3, count=count)
+            point.attributes.add(key="http.response.status_code").value.int_value = status
+            point.positive.offset = latency_bucket(latency_ms)
+            point.positive.bucket_counts.append(count)
+        assert self.kit.handle is not None
+        url, headers = f"{self.kit.handle.otlp_url}/v1/metrics", {"content-type": "application/x-protobuf"}
+        answer = await self.kit.client.post(url, content=export.SerializeToString(), headers=headers)
+        assert answer.status_code == 200
 
     async def close(self) -> None:
         await self.kit.down()

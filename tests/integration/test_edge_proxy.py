@@ -74,7 +74,9 @@ class World:
 
 
 @asynccontextmanager
-async def running(old: Answers, new: Answers | None = None, weight: int = 0, until_ms: int | None = None) -> AsyncIterator[World]:
+async def running(
+    old: Answers, new: Answers | None = None, weight: int = 0, until_ms: int | None = None
+) -> AsyncIterator[World]:
     world = World(Proxy(ServiceCounts(), "/health", lambda: world.now), 0)
     public = await world.proxy.listen(0)
     world.port = public.sockets[0].getsockname()[1]
@@ -126,10 +128,12 @@ async def test_expired_weight_is_worth_nothing_before_anybody_notices() -> None:
 
 async def test_traceparent_goes_on_and_fields_of_one_connection_do_not() -> None:
     async with running(says("old")) as world:
-        await world.get(traceparent="00-1-2-01", **{"x-mine": "kept", "te": "trailers"}) upstream =
-        world.proxy.routes.confirmed assert upstream is not None (head,) = upstream.upstreams[0].target.heads  # type:
-        ignore[attr-defined] assert (head.get(b"traceparent"), head.get(b"x-mine"), head.get(b"te"),
-        head.get(b"connection")) == (b"00-1-2-01", b"kept", None, None)
+        await world.get(traceparent="00-1-2-01", **{"x-mine": "kept", "te": "trailers"})
+        arm = world.proxy.routes.confirmed
+        assert arm is not None
+        (head,) = arm.upstreams[0].target.heads  # type: ignore[attr-defined]
+        assert (head.get(b"traceparent"), head.get(b"x-mine")) == (b"00-1-2-01", b"kept")
+        assert (head.get(b"te"), head.get(b"connection")) == (None, None)
 
 
 async def test_health_checks_are_no_user_requests() -> None:
@@ -238,7 +242,9 @@ async def test_unreachable_canary_costs_its_users_nothing() -> None:
         canary = world.proxy.routes.canary
         assert canary is not None
         canary.upstreams[0].target.port = 1  # type: ignore[misc]
-        status, rest = await world.ask(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi")
+        status, rest = await world.ask(
+            b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
+        )
         assert (status, rest.endswith(b"old")) == (200, True)
         assert (world.counted(NEW), world.counted(OLD), world.proxy.seen["second-chance"]) == ((1, 1), (0, 0), 1)
 

@@ -10,9 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2 import pytest from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import
-ExportMetricsServiceRequest, ExportMetricsServiceResponse from opentelemetry.proto.metrics.v1.metrics_pb2 import
-AggregationTemporality
+import httpx2
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from controller.adapters.edge_http import SmallServer
 from controller.adapters.otlp import LARGEST_BODY_BYTES, LARGEST_UNPACKED_BYTES, PROTOBUF, Receiver
@@ -235,9 +239,20 @@ async def test_malformed_exports_are_refused(world: World) -> None:
 
 async def test_json_counts_like_protobuf_and_keeps_trace_ids(world: World) -> None:
     trace = "5b8efff798038103d269b633813fc60c"
-    attributes = [{"key": "service.name", "value": {"stringValue": "shop"}}, {"key": "service.version", "value": {"stringValue": V2}}]
-    span = {"traceId": trace, "spanId": "eee19b7ec3c1b174", "kind": 2, "status": {"code": 2}, "endTimeUnixNano": str((START_MS + 3) * 10**6)}
-    told: dict[str, Any] = {"resourceSpans": [{"resource": {"attributes": attributes}, "scopeSpans": [{"spans": [span]}]}]}
+    attributes = [
+        {"key": "service.name", "value": {"stringValue": "shop"}},
+        {"key": "service.version", "value": {"stringValue": V2}},
+    ]
+    span = {
+        "traceId": trace,
+        "spanId": "eee19b7ec3c1b174",
+        "kind": 2,
+        "status": {"code": 2},
+        "endTimeUnixNano": str((START_MS + 3) * 10**6),
+    }
+    told: dict[str, Any] = {
+        "resourceSpans": [{"resource": {"attributes": attributes}, "scopeSpans": [{"spans": [span]}]}]
+    }
     answer = await world.post(json.dumps(told).encode(), "/v1/traces", content_type="application/json")
     assert (answer.status_code, answer.json()) == (200, {})
     assert list(world.counts.versions[V2].failed_traces) == [trace]

@@ -35,7 +35,7 @@ async def signed_in(world: World, badge: Badge | None = None) -> Badge:
 
 
 async def decided(
-    world: World, badge: Badge, name: str, arguments: Mapping[str, Any], turn: int = 1, index: int = 0
+    world: World, badge: Badge, name: str, arguments: Mapping[str, Any], *, turn: int = 1, index: int = 0
 ) -> Allowed | Denied:
     tool = world.definitions.get(name)
     return await world.desk.decide(badge, tool, name, arguments, turn=turn, index=index)

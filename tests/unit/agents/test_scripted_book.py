@@ -54,7 +54,8 @@ def answer(files: dict[str, str], call: ToolCall) -> tuple[str, bool]:
 
 def played(script: Script, files: dict[str, str], tests: str = "passed: 9 passed, 0 failed") -> tuple[list[Said], Said]:
     """The replies that called tools, and the last one."""
-    talk, said = Conversation("", "", ()), []
+    talk = Conversation("", "", ())
+    said: list[Said] = []
     for _ in range(20):
         reply = script.says(talk)
         if not reply.calls:

@@ -110,9 +110,11 @@ async def test_checkpoint_ahead_of_the_log_is_thrown_away(tmp_path: Path) -> Non
     assert await killed_at(50, ahead, checkpoints_in(saver))
     world = World(tmp_path / "behind", WHOLE_TASK)
     await world.start()
+    assert await killed_at(20, world)
     copied = tmp_path / "copied.db"
     shutil.copy(saver, copied)
     assert await world.runner(checkpoints_in(copied)).run(SESSION) is Left.ENDED
+    assert [event.from_checkpoint for event in await world.events() if isinstance(event, SessionResumed)] == [False]
     assert await facts(world) == await facts(await finished(tmp_path / "whole"))
     assert world.outside.paid == [0, 1, 2, 3, 4]
 
