@@ -234,14 +234,16 @@ class Loop:
         return Driven(after["state"], moved=after["state"].version > before.version)
 
 
-def mermaid(machine: Machine[Any] = DELIVERY) -> str:
-    """The machine as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2"]
-    entry = next(iter(machine.table)).value
-    lines.append(f"    [*] --> {entry}")
-    for a, followers in machine.next.items():
-        for b in sorted(followers, key=lambda one: one.value):
-            if a.value != "STUCK" and b.value != "STUCK":
-                lines.append(f"    {a.value} --> {b.value}")
-    lines.extend(f"    {a.value} --> [*]" for a, followers in machine.next.items() if not followers)
+ASIDE = frozenset({"ABANDONED", "SUPERSEDED", "STUCK"})  # reached from almost everywhere: drawn only on request
+
+
+def mermaid(machine: Machine[Any] = DELIVERY, *, aside: bool = False) -> str:
+    """The machine as a Mermaid state diagram; with `aside`, also the ways out that almost every phase has."""
+    lines = ["stateDiagram-v2", f"    [*] --> {next(iter(machine.table)).value}"]
+    drawn = {phase.value: {b.value for b in followers} for phase, followers in machine.next.items()}
+    if not aside:
+        drawn = {a: followers - ASIDE for a, followers in drawn.items() if a not in ASIDE}
+    for a, followers in drawn.items():
+        lines.extend(f"    {a} --> {b}" for b in sorted(followers))
+    lines.extend(f"    {a} --> [*]" for a, followers in drawn.items() if not followers)
     return "\n".join(lines) + "\n"

@@ -118,7 +118,8 @@ def verify(repo: Path | None, state: Path | None, as_json: bool) -> None:
 @click.option(
     "--of", "machine", type=click.Choice(["delivery", "queue", "rollout"]), default="delivery", help="Which table."
 )
-def graph(machine: str) -> None:
+@click.option("--all", "aside", is_flag=True, help="Also the ways to ABANDONED, SUPERSEDED and STUCK.")
+def graph(machine: str, aside: bool) -> None:
     from controller.loop import MACHINES, mermaid  # noqa: PLC0415
 
-    click.echo(mermaid(MACHINES[machine]), nl=False)
+    click.echo(mermaid(MACHINES[machine], aside=aside), nl=False)

@@ -54,7 +54,8 @@ async def watching(running: Controller, screen: Screen, *, from_start: bool = Fa
     sweeping = asyncio.create_task(running.sweep.run(watch.stop), name="sweep")
     sweeping.add_done_callback(lambda _: watch.stop.set())
     try:
-        yield watch
+        with screen.live():
+            yield watch
     finally:
         watch.stop.set()
         await sweeping

@@ -84,7 +84,7 @@ def _introduce(screen: Screen, settings: Settings, state: Path, model: ModelChoi
     plan, judge = settings.rollout, settings.judge
     screen.say(
         f"Canary steps {', '.join(f'{s} %' for s in plan.steps_percent)}; windows of {plan.window_ms} ms; {RPS} requests a second of load-test traffic. "
-        f"Roll-back at alpha {judge.alpha_ppm / 1e6:g}; demo bound for promotion: fewer than {judge.slo_error_ppm / 1e4:g} % of requests fail."
+        f"Roll-back at alpha {judge.alpha_ppm / 1e6:g}; demo bound for promotion: fewer than {judge.slo_error_ppm / 1e4:g} % of requests fail; up to {2 ** (judge.tolerance_buckets / 8):g} times as slow is tolerated."
     )
 
 

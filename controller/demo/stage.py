@@ -59,12 +59,12 @@ OTEL_METRIC_EXPORT_INTERVAL = "500"
 
 [rollout]
 steps_percent = [5, 25, 50, 100]
-step_requests = 30
+step_requests = 50
 step_dwell_ms = 3000
 window_ms = 1000
 segment_ms = 2000
 weight_ttl_ms = 6000
-warmup_ms = 1000
+warmup_ms = 2000
 bake_ms = 2000
 baseline_ms = 5000
 ready_seconds = 30
@@ -72,7 +72,7 @@ ready_seconds = 30
 [judge]
 alpha_ppm = 1000          # one false roll-back in a thousand rollouts, as in earnest
 slo_error_ppm = 50000     # demo bound: promotion must show that fewer than 5 % of requests fail
-min_step_requests = 30
+min_step_requests = 50
 
 [policy]
 owner = "demo-policy-owner"

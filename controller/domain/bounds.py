@@ -45,7 +45,7 @@ class RolloutPlan(Fact):
     window_ms: int = 10_000
     segment_ms: int = 60_000  # counts are sealed at least this often, and before every decision
     weight_ttl_ms: int = 150_000  # the platform takes the canary's weight back if nobody renews it within this
-    warmup_ms: int = 5_000  # first part of a canary's life that is not judged
+    warmup_ms: int = 60_000  # of a canary's first traffic, not judged: caches are cold and code is being compiled
     bake_ms: int = 60_000  # promoted, the former release standing by
     canary_instances: int = 1
     baseline_ms: int = 10_000  # baseline looked at before a canary starts when there is no history

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 
 from controller.domain.entry import Entry
 from controller.ports import Log, Seals
+from controller.terminal.footer import Footer
 from controller.terminal.words import Line, line_of
 
 STYLE = {"plain": "default", "good": "green", "bad": "bold red", "care": "yellow", "quiet": "bright_black"}
@@ -31,6 +35,8 @@ class Screen:
         width = None if self._file.isatty() else 160
         self.console = Console(file=self._file, no_color=no_color, highlight=False, soft_wrap=True, width=width)
         self._began: datetime | None = None  # None: nothing has been shown
+        self._footer = Footer()
+        self._live: Live | None = None  # None: no terminal, or nothing is being watched
 
     def say(self, text: str = "", style: str = "default") -> None:
         """A sentence of our own. Silent with --json."""
@@ -48,7 +54,24 @@ class Screen:
             self._file.write(json.dumps({"what": what, **found}, default=str) + "\n")
             self._file.flush()
 
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """On a terminal, what is under way stands below the lines for as long as the block lasts."""
+        if self.json_lines or not self.console.is_terminal:
+            yield
+            return
+        with Live(self._footer.render(), console=self.console, transient=True, auto_refresh=False) as self._live:
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._footer.render(), refresh=True)
+
     async def show(self, entry: Entry, seals: Seals) -> None:
+        self._footer.take(entry)
         line = await line_of(entry, seals)
         if self.json_lines:
             self.value("entry", as_json(entry, line))
@@ -80,4 +103,5 @@ async def follow(log: Log, seals: Seals, screen: Screen, position: int) -> int:
     async for entry in log.scan(position):
         await screen.show(entry, seals)
         position = entry.index + 1
+    screen.refresh()
     return position
