@@ -1,4 +1,7 @@
-"""`flyball.toml`: one object that chooses everything. Whatever nobody wrote has a default that is safe; whatever nobody knows is an error."""
+"""`flyball.toml`: one object that chooses everything.
+
+Whatever nobody wrote has a default that is safe; whatever nobody knows is an error.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class RepositorySection(Section):
 class TestSection(Section):
     __test__ = False
     command: Argv = ("{python}", "-m", "pytest", "-q")
-    python: str = ""  # "": the interpreter that Flyball runs on
+    python: str = ""  # "": that of the repository's .venv if it has one, else Flyball's own
     seconds: Seconds = 600
     slots: Annotated[int, Field(ge=1, le=64)] = 2
     plugins: bool = True  # False: pytest loads only the plugins that the repository names itself
@@ -213,5 +216,9 @@ def known_models() -> str:
     return ", ".join(sorted({price.model for price in PRICES}))
 
 
-def python_of(section: TestSection | ServiceSection) -> str:
-    return section.python or sys.executable
+def python_of(section: TestSection | ServiceSection, source: Path) -> str:
+    """The interpreter that has the repository's dependencies: the one named, else that of its own .venv, else Flyball's."""
+    if section.python:
+        return str(source / section.python) if "/" in section.python else section.python
+    own = source / ".venv" / "bin" / "python"
+    return str(own) if own.exists() else sys.executable

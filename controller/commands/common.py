@@ -1,4 +1,4 @@
-"""What the commands share: finding flyball.toml and the state folder, running a coroutine, and errors as a person reads them."""
+"""What the commands share: flyball.toml and the state folder, running a coroutine, errors as people read them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import json
 import secrets
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ class Place:
 
 
 def place(repo: Path | None, state: Path | None) -> Place:
-    """Look for flyball.toml in `repo` (or here, or above), and for the state beside it unless `state` says otherwise."""
+    """Look for flyball.toml in `repo` (or here, or above), and for the state beside it unless `state` is given."""
     if state is not None and (state / FILE).is_file():  # a demo keeps its own settings in its state folder
         return Place(load(state / FILE), state, state)
     root = repo.resolve() if repo else _upwards(Path.cwd())
@@ -53,8 +54,17 @@ def place(repo: Path | None, state: Path | None) -> Place:
 def place_without_file(repo: Path, state: Path | None) -> Place:
     """As `place`, but a repository without flyball.toml gets the defaults."""
     root = repo.resolve()
-    settings = load(root / FILE) if (root / FILE).is_file() else parse({})
+    if (root / FILE).is_file():
+        return Place(load(root / FILE), root, state or root / STATE)
+    settings = parse({"repository": {"branch": current_branch(root)}})
     return Place(settings, root, state or root / STATE)
+
+
+def current_branch(repository: Path) -> str:
+    """The branch that is checked out, or "main" where that cannot be told: the import says what is wrong."""
+    asked = ["git", "-C", str(repository), "symbolic-ref", "--quiet", "--short", "HEAD"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "main"
 
 
 def _upwards(start: Path) -> Path:

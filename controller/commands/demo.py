@@ -22,10 +22,10 @@ DEFAULT = Path.home() / ".flyball-demo"
 )
 @click.option("--fresh", is_flag=True, help="Throw an earlier demo's state away first.")
 @click.option("--verbose", is_flag=True, help="Show quiet entries too.")
-@click.option("--no-color", is_flag=True)
+@click.option("--color/--no-color", default=None, help="Default: colour on a terminal, none elsewhere.")
 @json_option
 @guarded
-def demo(state: Path, fresh: bool, verbose: bool, no_color: bool, as_json: bool) -> None:
+def demo(state: Path, fresh: bool, verbose: bool, color: bool | None, as_json: bool) -> None:
     """Watch Flyball deliver a good change, take a bad one back, and refuse what may not be.
 
     \b
@@ -37,9 +37,9 @@ def demo(state: Path, fresh: bool, verbose: bool, no_color: bool, as_json: bool)
     \b
     Real: git, the test runs, the service and its HTTP traffic, OpenTelemetry, the statistics, the roll-back.
     Scripted: the model's answers, unless ANTHROPIC_API_KEY is set. Takes about 90 seconds.
-    """
+    """  # noqa: D301 - the backspace is click's mark for a paragraph that it leaves as it is
     from controller.demo.conduct import conduct  # noqa: PLC0415
     from controller.terminal.screen import Screen  # noqa: PLC0415
 
-    screen = Screen(json_lines=as_json, no_color=no_color, verbose=verbose)
+    screen = Screen(json_lines=as_json, color=color, verbose=verbose)
     raise SystemExit(run(conduct(state.expanduser().resolve(), screen, fresh=fresh)))

@@ -86,7 +86,8 @@ def log() -> None: ...
 
 
 @log.command(
-    help="Recompute the Merkle tree and the guards from the entries, and every blob that they commit to. Exit 1 on any finding."
+    help="Recompute the Merkle tree and the guards from the entries, and every blob that they commit to. "
+    "Exit 1 on any finding."
 )
 @repo_option
 @state_option

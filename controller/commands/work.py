@@ -10,6 +10,7 @@ import click
 
 from controller.commands.common import (
     Place,
+    current_branch,
     event_id,
     guarded,
     json_option,
@@ -47,7 +48,8 @@ def init(repo: Path, force: bool) -> None:
         )
     if target.exists() and not force:
         raise ConfigError(f"{target} is there already", "Edit it, or replace it with --force")
-    target.write_text(TEMPLATE.read_text().replace("@NAME@", slug(repo.resolve().name)))
+    text = TEMPLATE.read_text().replace("@NAME@", slug(repo.resolve().name))
+    target.write_text(text.replace('branch = "main" ', f'branch = "{current_branch(repo)}" '))
     click.echo(f"Wrote {target}. Read it, then:")
     click.echo('  flyball run "what you want changed"     one task, here and now')
     click.echo("  flyball serve                           keep a controller running")
@@ -75,24 +77,25 @@ def init(repo: Path, force: bool) -> None:
     help="Go on although the work tree has changes that are not committed; they stay out.",
 )
 @click.option("--verbose", is_flag=True, help="Show quiet entries too.")
-@click.option("--no-color", is_flag=True)
+@click.option("--color/--no-color", default=None, help="Default: colour on a terminal, none elsewhere.")
 @state_option
 @json_option
 @guarded
 def run_task(
+    *,
     task: str,
     repo: Path,
     feature: str | None,
     script: Path | None,
     allow_dirty: bool,
     verbose: bool,
-    no_color: bool,
+    color: bool | None,
     state: Path | None,
     as_json: bool,
 ) -> None:
     from controller.terminal.screen import Screen  # noqa: PLC0415
 
-    screen = Screen(json_lines=as_json, no_color=no_color, verbose=verbose)
+    screen = Screen(json_lines=as_json, color=color, verbose=verbose)
     ended = run(_run(place_without_file(repo, state), task, feature, script, screen, allow_dirty=allow_dirty))
     raise SystemExit(0 if ended else 1)
 
@@ -147,9 +150,8 @@ def _bring_back(found: Place, screen: Screen) -> None:
     repository = found.settings.configured(found.root)
     store = GitForge(found.folder.forge, SystemClock()).store
     commit = sync_back(store, repository.name, found.settings.source(found.root), repository.branch)
-    screen.say(
-        f"\nWhat has landed is in your repository as flyball/{repository.branch} ({commit[:10]}): git merge flyball/{repository.branch}"
-    )
+    landed = f"flyball/{repository.branch}"
+    screen.say(f"\nWhat has landed is in your repository as {landed} ({commit[:10]}): git merge {landed}")
 
 
 @click.command(help="Run a controller until it is stopped. Several on one state folder are safe.")
@@ -159,17 +161,17 @@ def _bring_back(found: Place, screen: Screen) -> None:
     help="A scripted agent instead of a model, labelled scripted.",
 )
 @click.option("--verbose", is_flag=True, help="Show quiet entries too.")
-@click.option("--no-color", is_flag=True)
+@click.option("--color/--no-color", default=None, help="Default: colour on a terminal, none elsewhere.")
 @repo_option
 @state_option
 @json_option
 @guarded
 def serve(
-    script: Path | None, verbose: bool, no_color: bool, repo: Path | None, state: Path | None, as_json: bool
+    *, script: Path | None, verbose: bool, color: bool | None, repo: Path | None, state: Path | None, as_json: bool
 ) -> None:
     from controller.terminal.screen import Screen  # noqa: PLC0415
 
-    run(_serve(place(repo, state), script, Screen(json_lines=as_json, no_color=no_color, verbose=verbose)))
+    run(_serve(place(repo, state), script, Screen(json_lines=as_json, color=color, verbose=verbose)))
 
 
 async def _serve(found: Place, script: Path | None, screen: Screen) -> None:

@@ -1,7 +1,8 @@
 """The controller's heart: look after every live stream, sooner when something was said, later when nothing was.
 
-What happened is read off the log's tail, whoever wrote it: another controller, a person at a terminal, this process before it died. A hint only moves a look forward; losing every
-one of them costs time and nothing else, for each live stream is looked at again by itself. A stream is driven by one worker at a time in this process, and a lease keeps other
+What happened is read off the log's tail, whoever wrote it: another controller, a person at a terminal, this process
+before it died. A hint only moves a look forward; losing every one of them costs time and nothing else, for each live
+stream is looked at again by itself. A stream is driven by one worker at a time in this process, and a lease keeps other
 processes from doing the same work; neither is needed for anything to be correct.
 """
 
@@ -40,7 +41,8 @@ class Pace:
     outside: float = 0.5  # CI runs, starting canaries, effects under way
     window: float = 1.0  # a canary
     patient: float = 15.0  # whatever another stream or a person will end
-    concurrent: int = 8  # drives at a time
+    concurrent: int = 8  # drives at a time, besides
+    sessions: int = 16  # agent sessions
 
 
 @dataclass
@@ -77,9 +79,13 @@ class Sweep:
             logger.warning("the log does not answer, trying again: %s", error)
             return
         for stream in [s for s, at in self.due.items() if at <= now and s not in self.driving]:
-            if len(self.driving) >= self.pace.concurrent and kind_of(stream) != "session":
-                break
-            self._begin(stream)
+            if self._has_room(kind_of(stream) == "session"):
+                self._begin(stream)
+
+    def _has_room(self, session: bool) -> bool:
+        """Sessions run for minutes, and have places of their own: they keep no delivery waiting."""
+        running = sum((kind_of(stream) == "session") == session for stream in self.driving)
+        return running < (self.pace.sessions if session else self.pace.concurrent)
 
     def idle(self) -> bool:
         """Nothing is being driven at this moment."""

@@ -1,4 +1,4 @@
-"""NEW: is this ours to do, may it begin, and what may it cost?"""
+"""NEW: whether this is ours to do, whether it may begin, and what it may cost."""
 
 from __future__ import annotations
 

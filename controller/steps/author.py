@@ -52,7 +52,7 @@ async def _by_agent(d: Delivery, ports: Ports) -> list[Draft]:
     stream = session_stream(session)
     state = fold_session(session, await ports.log.read(stream))
     if state.started is None:
-        begun = Draft(stream, await brief_for(d, ports, session))
+        begun = Draft(stream, await brief_for(d, ports))
         reason = f"the agent is at work (session {session})"
         return [
             begun,
@@ -68,8 +68,9 @@ async def _by_agent(d: Delivery, ports: Ports) -> list[Draft]:
     ended, started = state.ended, state.started
     if ended.head is None or ended.outcome != "done":
         words = await ports.seals.open(ended.summary) if ended.summary else None
-        return await abandon(d, ports, AGENT, f"the agent brought no change: {ended.reason}", words)
-    refused = await _push(d, ports, AGENT, started.branch, ended.head, session)
+        refused_calls = f"; the gate refused {state.refusals} of its calls" if state.refusals else ""
+        return await abandon(d, ports, AGENT, f"the agent brought no change: {ended.reason}{refused_calls}", words)
+    refused = await _push(d, ports, AGENT, started.branch, ended.head, session=session)
     if refused is not None:
         return refused
     event = e.ChangeAuthored(
@@ -104,7 +105,7 @@ async def _revert(d: Delivery, ports: Ports) -> list[Draft]:
     if not change.files:
         return await abandon(d, ports, REVERTER, "there is nothing left to revert")
     branch = author_branch(d.id, d.iteration + 1)
-    refused = await _push(d, ports, REVERTER, branch, made.commit, None)
+    refused = await _push(d, ports, REVERTER, branch, made.commit, session=None)
     if refused is not None:
         return refused
     event = e.ChangeAuthored(
@@ -126,10 +127,10 @@ async def _revert(d: Delivery, ports: Ports) -> list[Draft]:
 
 
 async def _push(
-    d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, session: SessionId | None
+    d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, *, session: SessionId | None
 ) -> list[Draft] | None:
     """None: the branch is there."""
-    outcome = await push(d, ports, agent, branch, head, _push_decision(d, branch, head, session))
+    outcome = await push(d, ports, agent, branch, head, decision=_push_decision(d, branch, head, session))
     if isinstance(outcome, Failed):
         return await abandon(d, ports, agent, f"the branch could not be pushed: {outcome.reason}")
     return None if outcome is None else unsettled(d, ports, outcome)

@@ -69,7 +69,7 @@ async def _start(d: Delivery, ports: Ports) -> list[Draft]:
 
 async def _push_rebased(d: Delivery, ports: Ports, change: e.ChangeAuthored) -> list[Draft] | None:
     """After a clean rebase the pull request's branch follows the new head. None: it is there."""
-    outcome = await push(d, ports, "author", change.branch, change.head, _following(change))
+    outcome = await push(d, ports, "author", change.branch, change.head, decision=_following(change))
     return None if outcome is None else unsettled(d, ports, outcome)
 
 

@@ -1,4 +1,4 @@
-"""What steps share: how to wait, how to tell people, and what to make of the gate's answers. Steps never import each other."""
+"""What steps share: how to wait, how to tell people, what to make of the gate's answers. No step imports another."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import Branch, Commit, DeliveryId, EffectKey, StreamId, delivery_stream, people_stream
-from controller.domain.verbs import PushBranch, Tell
+from controller.domain.verbs import ClosePullRequest, PushBranch, Tell
 from controller.errors import Permanent
 from controller.ports import Blocked, Done, Failed, Outcome, Pending, Ports, Unknown
 
 NEW_BRANCH = "new"
+CLOSER = "merger"
 
 
 def draft(d: Delivery, event: e.Event) -> Draft:
@@ -42,7 +43,10 @@ async def people(ports: Ports, delivery: DeliveryId) -> People:
 
 
 def unsettled(d: Delivery, ports: Ports, outcome: Outcome) -> list[Draft] | None:
-    """Drafts for an effect that is not done. None: it is done, go on. Failed is for the caller to judge and must be handled before."""
+    """Drafts for an effect that is not done. None: it is done, go on.
+
+    Failed is for the caller to judge and must be handled before.
+    """
     match outcome:
         case Done():
             return None
@@ -73,7 +77,10 @@ def telling(question: str, because: str, evidence: str) -> Decision:
 
 
 async def tell(d: Delivery, ports: Ports, agent: str, what: str, text: str) -> bool:
-    """Tell whoever asked, once per `what`. False: not settled yet, look again. A message that fails is recorded and stops nothing."""
+    """Tell whoever asked, once per `what`. False: not settled yet, look again.
+
+    A message that fails is recorded and stops nothing.
+    """
     to = d.asked.asked_by
     verb = Tell(to=to, thread=d.asked.root, text=text)
     key = EffectKey(f"tell/{d.id}/{what}")
@@ -85,11 +92,12 @@ async def tell(d: Delivery, ports: Ports, agent: str, what: str, text: str) -> b
 
 
 async def push(
-    d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, decision: Decision
+    d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, *, decision: Decision
 ) -> Outcome | None:
     """Point the delivery's own branch at `head`, from wherever it is now. None: it is there already.
 
-    The key holds what the branch is expected to be at, so that an attempt that a crash cut off is found and settled with the same arguments.
+    The key holds what the branch is expected to be at, so that an attempt that a crash cut off is found and settled
+    with the same arguments.
     """
     prefix = f"push/{branch}/{head[:16]}/"
     begun = await ports.log.live(f"effect/{prefix}")
@@ -105,8 +113,38 @@ async def push(
     return await ports.gate.act(agent, verb, key=key, decision=decision, subject=subject, on_behalf_of=d.asked.asked_by)
 
 
+async def close(d: Delivery, ports: Ports, number: int, why: str) -> bool:
+    """Close a pull request of this delivery. False: not settled yet, look again.
+
+    One that the forge will not close (it has merged) stops nothing.
+    """
+    verb = ClosePullRequest(repository=d.repository, number=number, reason=why)
+    key = EffectKey(f"close/{d.repository}/{number}")
+    outcome = await ports.gate.act(
+        CLOSER, verb, key=key, decision=_closing(d, number, why), subject=delivery_stream(d.id)
+    )
+    return isinstance(outcome, Done | Failed)
+
+
+def _closing(d: Delivery, number: int, why: str) -> Decision:
+    return decide(
+        f"Close pull request #{number} of {d.id}?",
+        "close",
+        over={"leave it open": "nobody works on it any more, and it must not land by accident"},
+        because=(Claim(text=why, evidence=f"stream {delivery_stream(d.id)}"),),
+        would_change="its having merged",
+        fallback="it can be opened again",
+        rules=("author/one-pull-request-per-branch",),
+    )
+
+
 async def abandon(d: Delivery, ports: Ports, agent: str, reason: str, detail: str | None = None) -> list[Draft]:
-    """End a delivery before it merged, and say so. `detail` is text from outside, sealed."""
+    """End a delivery before it merged: its pull request is closed, and people are told.
+
+    `detail` is text from outside, sealed.
+    """
+    if d.pull_request is not None and not await close(d, ports, d.pull_request, f"{d.id} was given up"):
+        return []
     if not await tell(d, ports, agent, "abandoned", f"{d.id} was given up: {reason}"):
         return []
     sealed = await ports.seals.seal(detail) if detail else None

@@ -20,7 +20,8 @@ async def deploy(d: Delivery, ports: Ports) -> list[Draft]:
     if d.merged is None:
         raise Permanent(f"{d.id} is merged without a commit", "Run `flyball log verify`")
     if service is None:
-        reason = f"merged as {d.merged.commit[:12]}; no service is configured for {d.repository}, so there is nothing to deploy"
+        why = f"no service is configured for {d.repository}, so there is nothing to deploy"
+        reason = f"merged as {d.merged.commit[:12]}; {why}"
         return await _confirm(d, ports, reason, None)
     stream = rollout_stream(service.name, service.environment)
     state = fold_rollout(stream, await ports.log.read(stream))

@@ -37,17 +37,17 @@ async def hand_over(d: Delivery, ports: Ports) -> list[Draft]:
 async def _hand_over(d: Delivery, ports: Ports, release: Release) -> list[Draft]:
     revert = DeliveryId(f"{d.id}-revert")
     fix = DeliveryId(f"{d.id}-fix") if _may_fix(d, ports) else None
-    words = f"{d.id} was rolled back: {release.regression.reason if release.regression else release.reason}. Reverting it as {revert}"
+    why = release.regression.reason if release.regression else release.reason
+    words = f"{d.id} was rolled back: {why}. Reverting it as {revert}"
     words += f"; the fix is {fix}" if fix else "; it was a fix already, so the next idea is a person's"
     if not await tell(d, ports, AGENT, "rolled-back", words):
         return []
     title = title_of(await ports.seals.open(d.task))
-    streams = [
-        Draft(delivery_stream(revert), await _request(d, ports, revert, f"Revert: {title}", e.Cause.REVERT, None))
-    ]
+    reverting = await _request(d, ports, revert, f"Revert: {title}", e.Cause.REVERT, after=None)
+    streams = [Draft(delivery_stream(revert), reverting)]
     if fix is not None:
         task = await ports.seals.open(d.task)
-        streams.append(Draft(delivery_stream(fix), await _request(d, ports, fix, task, e.Cause.FIX, revert)))
+        streams.append(Draft(delivery_stream(fix), await _request(d, ports, fix, task, e.Cause.FIX, after=revert)))
     return [draft(d, e.HandedOver(revert=revert, fix=fix, decision=_decision(d, release, fix))), *streams]
 
 
@@ -57,7 +57,7 @@ def _may_fix(d: Delivery, ports: Ports) -> bool:
 
 
 async def _request(
-    d: Delivery, ports: Ports, delivery: DeliveryId, task: str, cause: e.Cause, after: DeliveryId | None
+    d: Delivery, ports: Ports, delivery: DeliveryId, task: str, cause: e.Cause, *, after: DeliveryId | None
 ) -> e.TaskRequested:
     return e.TaskRequested(
         delivery=delivery,

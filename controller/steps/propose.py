@@ -7,14 +7,13 @@ from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import EffectKey, delivery_stream
-from controller.domain.verbs import ClosePullRequest, OpenPullRequest
+from controller.domain.verbs import OpenPullRequest
 from controller.errors import Permanent
-from controller.ports import Done, Failed, Ports
+from controller.ports import Done, Ports
 from controller.provenance.trailers import title_of, trailers
-from controller.steps.common import draft, unsettled
+from controller.steps.common import close, draft, unsettled
 
 AGENT = "author"
-CLOSER = "merger"
 
 
 async def propose(d: Delivery, ports: Ports) -> list[Draft]:
@@ -46,17 +45,10 @@ async def propose(d: Delivery, ports: Ports) -> list[Draft]:
     if not isinstance(outcome, Done):
         raise TypeError(outcome)
     number: int = outcome.result.number
-    if d.pull_request is not None and d.pull_request != number and not await _close(d, ports, d.pull_request, number):
+    old = d.pull_request
+    if old is not None and old != number and not await close(d, ports, old, f"replaced by #{number}"):
         return []
     return [draft(d, e.PullRequestOpened(number=number, head=change.head, title=await ports.seals.seal(title)))]
-
-
-async def _close(d: Delivery, ports: Ports, old: int, new: int) -> bool:
-    """False: look again later."""
-    verb = ClosePullRequest(repository=d.repository, number=old, reason=f"replaced by #{new}")
-    key = EffectKey(f"close/{d.repository}/{old}")
-    outcome = await ports.gate.act(CLOSER, verb, key=key, decision=_closing(d, old, new), subject=delivery_stream(d.id))
-    return isinstance(outcome, Done | Failed)
 
 
 async def _body(d: Delivery, ports: Ports, task: str) -> str:
@@ -77,17 +69,5 @@ def _decision(d: Delivery, change: e.ChangeAuthored) -> Decision:
         ),
         would_change="an open pull request on the same branch, which is then taken as this one",
         fallback="close the pull request; nothing has merged",
-        rules=("author/one-pull-request-per-branch",),
-    )
-
-
-def _closing(d: Delivery, old: int, new: int) -> Decision:
-    return decide(
-        f"Close pull request #{old} of {d.id}?",
-        "close",
-        over={"leave it open": f"#{new} carries the newer change, and two would race for the queue"},
-        because=(Claim(text=f"#{new} replaces #{old}", evidence=f"stream {delivery_stream(d.id)}"),),
-        would_change="the older one having merged",
-        fallback="it can be opened again",
         rules=("author/one-pull-request-per-branch",),
     )

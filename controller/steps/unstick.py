@@ -16,7 +16,8 @@ async def unstick(d: Delivery, ports: Ports) -> list[Draft]:
     said = await people(ports, d.id)
     if said.unstuck_times > d.unstuck and said.unstuck_by is not None and d.stuck_from is not None:
         return [draft(d, e.Unstuck(by=said.unstuck_by, to=d.stuck_from.value))]
-    words = f"{d.id} is stuck and needs a person: {d.end_reason}. Look at `flyball show {d.id}`, then `flyball unstick {d.id}`"
+    words = f"{d.id} is stuck and needs a person: {d.end_reason}. "
+    words += f"Look at `flyball show {d.id}`, then `flyball unstick {d.id}`"
     if not await tell(d, ports, AGENT, f"stuck-{d.unstuck}", words):
         return []
     seconds = ports.bounds.consent_seconds

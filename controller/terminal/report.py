@@ -1,4 +1,4 @@
-"""Tables and stories for the terminal: the state of everything, one delivery's way with its reasons, the log's verification."""
+"""Tables and stories for the terminal: the state of everything, a delivery's way with its reasons, the log's proof."""
 
 from __future__ import annotations
 
@@ -90,9 +90,8 @@ async def print_status(record: Record, control: list[ControlRow], head: Head, se
     for rollout in record.rollouts:
         confirmed = rollout.confirmed
         serving = f"release {confirmed.number} ({confirmed.commit[:10]})" if confirmed else "nothing"
-        console.print(
-            f"\n{rollout.stream.partition('/')[2]}: {serving} is confirmed; {rollout.phase}, canary at {rollout.weight_percent} %"
-        )
+        canary = f"{rollout.phase}, canary at {rollout.weight_percent} %"
+        console.print(f"\n{rollout.stream.partition('/')[2]}: {serving} is confirmed; {canary}")
     for row in control:
         console.print(f"{row.scope} is {row.state}: {escape(row.reason)}", style="bold red")
     console.print(f"\nlog: {head.size} entries, root {head.root}", style="bright_black")

@@ -1,4 +1,4 @@
-"""Watching the log as it grows: a line an entry, in colour or not, or one JSON object an entry. Works without a terminal."""
+"""Watching the log as it grows: a line an entry, in colour or not, or one JSON object an entry, terminal or not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -21,19 +21,26 @@ from controller.terminal.words import Line, line_of
 STYLE = {"plain": "default", "good": "green", "bad": "bold red", "care": "yellow", "quiet": "bright_black"}
 MARK = {"plain": "•", "good": "✓", "bad": "✗", "care": "!", "quiet": "·"}
 ABOUT_WIDTH = 28
+WIDTH = 160  # of a file or a pipe
 
 
 class Screen:
-    """Prints what happened. `json_lines` for scripts: stable keys, one object a line, nothing else on standard output."""
+    """Prints what happened. `json_lines` for scripts: stable keys, one object a line, nothing else on stdout."""
 
     def __init__(
-        self, *, json_lines: bool = False, no_color: bool = False, verbose: bool = False, file: IO[str] | None = None
+        self,
+        *,
+        json_lines: bool = False,
+        color: bool | None = None,  # None: colour on a terminal, none elsewhere
+        verbose: bool = False,
+        file: IO[str] | None = None,  # None: standard output
     ) -> None:
         self.json_lines = json_lines
         self.verbose = verbose
         self._file = file or sys.stdout
-        width = None if self._file.isatty() else 160
-        self.console = Console(file=self._file, no_color=no_color, highlight=False, soft_wrap=True, width=width)
+        width = None if self._file.isatty() else WIDTH
+        system: Literal["auto", "truecolor"] | None = {None: "auto", True: "truecolor", False: None}[color]  # type: ignore[assignment]
+        self.console = Console(file=self._file, color_system=system, highlight=False, soft_wrap=True, width=width)
         self._began: datetime | None = None  # None: nothing has been shown
         self._footer = Footer()
         self._live: Live | None = None  # None: no terminal, or nothing is being watched

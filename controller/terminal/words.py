@@ -12,6 +12,7 @@ from controller.domain.money import usd
 from controller.domain.sealed import Sealed
 from controller.errors import Permanent
 from controller.ports import Seals
+from controller.terminal.rules import in_words
 
 Tone = Literal["plain", "good", "bad", "care", "quiet"]
 ERASED = "(this text has been erased)"
@@ -26,7 +27,7 @@ class Line:
     loud: bool = True  # False: shown only on request
 
 
-async def line_of(entry: Entry, seals: Seals) -> Line | None:
+async def line_of(entry: Entry, seals: Seals) -> Line | None:  # noqa: PLR0911 - one flat table of streams
     """None: nothing that a person watching wants to hear."""
     event, about = entry.event, rest_of(entry.stream)
     if not isinstance(event, e.Event):
@@ -55,7 +56,7 @@ async def opened(sealed: Sealed, seals: Seals) -> str:
         return ERASED
 
 
-async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:
+async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  # noqa: C901, PLR0911, PLR0912 - as below
     match event:
         case e.TaskRequested():
             first = (await opened(event.task, seals)).strip().splitlines()[0]
@@ -73,10 +74,8 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:
             return Line(about, f"waits for {event.waits_for}: {event.reason}", "quiet", loud=False)
         case e.ChangeAuthored():
             by = f"{event.model} ({event.label})" if event.model else "code, without a model"
-            return Line(
-                about,
-                f"authored by {by}: {', '.join(event.files)} ({event.lines_changed} lines, {usd(event.cost_micro_usd)})",
-            )
+            size = f"{event.lines_changed} lines, {usd(event.cost_micro_usd)}"
+            return Line(about, f"authored by {by}: {', '.join(event.files)} ({size})")
         case e.PullRequestOpened():
             return Line(about, f"pull request #{event.number}")
         case e.CiStarted():
@@ -143,12 +142,7 @@ def _session(about: str, event: e.Event) -> Line | None:
             calls = ", ".join(call.tool + ("" if call.allowed else " (refused)") for call in event.calls)
             return Line(about, f"turn {event.turn}: {calls or 'no tools'}", "quiet")
         case e.CallRefused():
-            return Line(
-                about,
-                f"REFUSED {event.tool}: {event.reason}",
-                "bad",
-                f"rules {', '.join(event.rules)}; nothing was changed",
-            )
+            return Line(about, f"REFUSED {event.tool}: {in_words(event.rules)}", "bad", "nothing was changed")
         case e.SessionResumed():
             return Line(about, f"taken up again at turn {event.turn}: {event.reason}", "care")
         case e.SessionEnded():
@@ -179,12 +173,9 @@ def _queue(about: str, event: e.Event) -> Line | None:
                 "quiet" if event.passed else "bad",
             )
         case e.Landed():
-            return Line(
-                about,
-                f"landing {event.landing} is {about.partition('@')[2]} now, {'verified' if event.verified else 'NOT VERIFIED'}",
-                "good" if event.verified else "bad",
-                loud=not event.verified,
-            )
+            where, how = about.partition("@")[2], "verified" if event.verified else "NOT VERIFIED"
+            tone: Tone = "good" if event.verified else "bad"
+            return Line(about, f"landing {event.landing} is {where} now, {how}", tone, loud=not event.verified)
         case e.LandingVoided():
             return Line(about, f"landing {event.landing} is void: {event.reason}", "care")
         case e.Evicted():
@@ -193,7 +184,7 @@ def _queue(about: str, event: e.Event) -> Line | None:
             return None
 
 
-def _rollout(about: str, event: e.Event) -> Line | None:
+def _rollout(about: str, event: e.Event) -> Line | None:  # noqa: C901, PLR0911, PLR0912 - one flat table of words
     match event:
         case e.ReleaseOpened():
             against = f"against release {event.against}" if event.against else "the first one"
@@ -260,11 +251,10 @@ def canary_line(event: e.Observed) -> str:
     verdict = event.verdict
     climbed = max(0, min(BAR, round(BAR * verdict.log_e_micro / max(1, verdict.threshold_micro))))
     bar = "█" * climbed + "░" * (BAR - climbed)
-    canary, baseline = verdict.canary, verdict.baseline
-    return (
-        f"{event.weight_percent:>3} %  canary {_rate(canary.errors, canary.requests)}  baseline {_rate(baseline.errors, baseline.requests)}"
-        f"  log E {verdict.log_e_micro / 1e6:+6.2f} of {verdict.threshold_micro / 1e6:.2f} {bar} {verdict.outcome.value}"
-    )
+    canary = _rate(verdict.canary.errors, verdict.canary.requests)
+    baseline = _rate(verdict.baseline.errors, verdict.baseline.requests)
+    evidence = f"log E {verdict.log_e_micro / 1e6:+6.2f} of {verdict.threshold_micro / 1e6:.2f} {bar}"
+    return f"{event.weight_percent:>3} %  canary {canary}  baseline {baseline}  {evidence} {verdict.outcome.value}"
 
 
 def _rate(errors: int, requests: int) -> str:

@@ -1,0 +1,28 @@
+"""Rule ids in plain words, for people who were not there when the rules were written. An id without words is shown as it is."""
+
+from __future__ import annotations
+
+WORDS = {
+    "only-the-merger-moves-main": "only the merge queue moves the branch that releases are made from",
+    "main-moves-by-landing-only": "that branch moves by landing tested commits only",
+    "landing-is-the-mergers": "landing is the merge queue's business",
+    "releasing-is-the-releasers": "releasing is the releaser's business",
+    "these-roles-only-watch-and-tell": "this role only watches and tells",
+    "protected-path": "the path is protected in this repository, and a person's to change",
+    "path-never-granted": "no agent may touch that path",
+    "path-not-granted": "the path is not granted to this role",
+    "outside-the-task": "the path is outside the task",
+    "outside-the-sessions-repository": "the session works in another repository",
+    "unknown-repository": "that repository is not open to it",
+    "unknown-tool": "there is no such tool on its belt",
+    "unknown-agent": "the agent is unknown",
+    "unknown-environment": "that environment is unknown",
+    "tainted-run-keeps-to-plain-files": "it has read text from outside, and keeps to plain files from then on",
+    "no-permit": "nothing grants it",
+    "engine-error": "the policy engine failed, which is a no",
+}
+
+
+def in_words(rules: tuple[str, ...]) -> str:
+    """What the rules say, in one sentence."""
+    return "; ".join(WORDS.get(rule, rule) for rule in rules)
