@@ -1,8 +1,8 @@
-"""Make Flyball's own environment, `.venv`, from a lock; started by ./flyball with any Python 3.11+, standard library only.
+"""Make Flyball's own environment, `.venv`, from a lock. Started by ./flyball with any Python 3.11+ and nothing else.
 
-It is never repaired or upgraded in place. The old one steps aside, a new one is built, and the copy of the lock inside it
-is written last: an environment that has the copy is whole. Whoever is killed in between leaves a mark, and the next start
-clears up. Two at once: the second waits for the first, whose pip or uv holds the same lock for as long as it runs.
+It is never repaired or upgraded in place. The old one steps aside, a new one is built, and the copy of the lock is put
+inside it at the end: an environment that has the copy is whole. Whoever is killed in between leaves a mark, and the
+next start clears up. Two at once: the second waits for the first, whose pip or uv holds the same lock while it runs.
 Every download goes through pip or uv as their owner has configured them (mirrors, proxies, certificates).
 """
 
@@ -61,7 +61,7 @@ class Place:
 
 
 def ensure(root: Path, *, dev: bool) -> None:
-    """Afterwards `.venv` is whole and matches the lock. An environment once made with the development tools keeps them."""
+    """Afterwards `.venv` is whole and matches the lock. One that was made with the development tools keeps them."""
     place = Place.of(root)
     with alone(root) as held:
         recover(place)
@@ -73,7 +73,7 @@ def ensure(root: Path, *, dev: bool) -> None:
 
 @contextmanager
 def alone(root: Path) -> Iterator[int]:
-    """Hold the checkout's folder itself, so that no lock file is left. Children that inherit the descriptor hold it too."""
+    """Hold the checkout's folder itself, so that no lock file is left. Children that inherit it hold it too."""
     held = os.open(root, os.O_RDONLY)
     try:
         wait_for(held)
@@ -154,7 +154,8 @@ def build(place: Place, ways: list[Way], held: int) -> None:
 
 def interpreter() -> str:
     """The Python beneath any environment that is active, by its full name: an upgrade that removes it is noticed."""
-    return os.path.realpath(sys._base_executable)  # noqa: SLF001 - the only name that Python has for it
+    beneath: str = getattr(sys, "_base_executable", sys.executable)  # Python has no public name for it
+    return os.path.realpath(beneath)
 
 
 def ways_of_making(python: str, place: Place, lock: str) -> list[Way]:
@@ -218,7 +219,7 @@ def run(words: Argv, folder: Path, held: int) -> None:
             last = said.read().decode(errors="replace").splitlines()[-WORDS_KEPT:]
             raise CannotBootstrapError(
                 f"{' '.join(words[:4])} ... ended with {code}:\n  " + "\n  ".join(last) + "\n"
-                "Check the network, and pip's or uv's own settings (index, proxy, certificate); nothing was left half done."
+                "Check the network, and pip's or uv's own settings (index, proxy, certificate). Nothing is half done."
             )
 
 
@@ -233,10 +234,10 @@ def main(arguments: list[str]) -> int:
         ensure(root, dev="--dev" in arguments)
     except CannotBootstrapError as error:
         say(f"\nflyball: {error}\n")
-    except PermissionError as error:
-        say(f"\nflyball: {error}. Make {root} writable for yourself, or clone Flyball into a folder of your own.\n")
+    except OSError as error:
+        say(f"\nflyball: {error}. Flyball must be able to write about 400 MB to {root / '.venv'}.\n")
     except KeyboardInterrupt:
-        say("\nflyball: stopped; nothing was left half done.\n")
+        say("\nflyball: stopped; nothing is half done.\n")
     else:
         return 0
     return 1

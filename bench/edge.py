@@ -79,9 +79,8 @@ async def load(port: int, rps: float, seconds: float) -> dict[str, object]:
 
 
 async def main(rps: float, seconds: float) -> None:
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d} python {platform.python_version()} {platform.machine()}, {rps:g} rps for {seconds:g} s"
-    )
+    machine = f"python {platform.python_version()} {platform.machine()}"
+    print(f"{datetime.now(UTC):%Y-%m-%d} {machine}, {rps:g} rps for {seconds:g} s")
     (up, up_port), shown = await spawned("upstream"), ("sent", "ok", "p50_ms", "p99_ms")
     (between, port) = await spawned("proxy", str(up_port))
     for name, where in (("straight", up_port), ("through the proxy", port)):

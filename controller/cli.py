@@ -20,7 +20,7 @@ Begin here:
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option("0.1.0", prog_name="flyball")
 def main() -> None:
-    """Flyball carries a task to production with nobody in between, and takes it back when telemetry says that it hurts."""
+    """Flyball carries a task to production with nobody in between, and back again when telemetry says that it hurts."""
 
 
 for command in (

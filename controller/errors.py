@@ -1,7 +1,8 @@
 """Errors that tell the next person what to do.
 
-Every error Flyball raises on purpose derives from `FlyballError` and carries a way out. `Temporary` ones are worth another try by the
-same step; `Permanent` ones are not, whatever the retry budget says. Expected outcomes (lost a race, inconclusive) are values, not errors.
+Every error Flyball raises on purpose derives from `FlyballError` and carries a way out. `Temporary` ones are worth
+another try by the same step; `Permanent` ones are not, whatever the retry budget says. Expected outcomes (lost a race,
+inconclusive) are values, not errors.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ class FlyballError(Exception):
         self.way_out = way_out
 
 
-class Permanent(FlyballError):
+class Permanent(FlyballError):  # noqa: N818 - read where it is raised: "raise Permanent"
     """Trying again cannot help."""
 
 
-class Temporary(FlyballError):
+class Temporary(FlyballError):  # noqa: N818 - as above
     """The world may answer differently next time."""
 
 

@@ -1,15 +1,17 @@
 """The one way out: every effect on the world passes here, in this order, whoever asks.
 
-Stops and freezes; the agent's grant; the intent with its reasons, durable; the act, within its deadline; the outcome, durable. An effect is a stream of its
-own whose first entry is the intent, so a key can be claimed once. A worker that finds an open intent waits for its deadline, claims it with a higher fence, looks
-whether the world has it already, and only then acts. What can neither be found nor repeated is `unknown`, and a person's to settle.
+Stops and freezes; the agent's grant; the intent with its reasons, durable; the act, within its deadline; the outcome,
+durable. An effect is a stream of its own whose first entry is the intent, so a key can be claimed once. A worker that
+finds an open intent waits for its deadline (unless its owner is known to be dead), claims it with a higher fence, looks
+whether the world has it already, and only then acts. What can neither be found nor repeated is `unknown`, and a
+person's to settle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -49,12 +51,27 @@ class Grants(Protocol):
 class EffectGate:
     """`ports.Gate` over a log, the grants, and the hands that act."""
 
-    def __init__(self, *, log: Log, clock: Clock, grants: Grants, hands: Mapping[Port, Hands], worker: str) -> None:
+    def __init__(
+        self,
+        *,
+        log: Log,
+        clock: Clock,
+        grants: Grants,
+        hands: Mapping[Port, Hands],
+        worker: str,
+        gone: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """`gone`: this worker has ended, and nothing that it has asked of these hands can happen unseen any more.
+
+        Only hands on this machine, which know a key that is still under way, can promise that. A request to a distant
+        forge may land after its sender has died: there the deadline is waited for.
+        """
         self._log = log
         self._clock = clock
         self._grants = grants
         self._hands = hands
         self._worker = worker
+        self._gone = gone
         self._in_flight: set[EffectKey] = set()
 
     async def act(
@@ -67,7 +84,10 @@ class EffectGate:
         subject: StreamId,
         on_behalf_of: str | None = None,
     ) -> Outcome:
-        """Decide, record, act, record. Raises Refused when this agent may not, Permanent when the key means something else already."""
+        """Decide, record, act, record.
+
+        Raises Refused when this agent may not, Permanent when the key means something else already.
+        """
         if key in self._in_flight:
             return Pending(self._clock.now() + timedelta(seconds=1))
         self._in_flight.add(key)
@@ -77,7 +97,7 @@ class EffectGate:
             caller = Caller(f"agent:{agent}", self._grants.digest, on_behalf_of)
             match effect.state:
                 case fx.EffectState.ABSENT:
-                    return await self._intend(agent, verb, effect, decision, subject, caller)
+                    return await self._intend(agent, verb, effect, decision, subject=subject, caller=caller)
                 case fx.EffectState.OPEN:
                     return await self._take_over(verb, effect, caller)
                 case _:
@@ -94,7 +114,7 @@ class EffectGate:
         return first_block(await self._log.control(), wanted)
 
     async def _intend(
-        self, agent: str, verb: Verb, effect: fx.Effect, decision: Decision, subject: StreamId, caller: Caller
+        self, agent: str, verb: Verb, effect: fx.Effect, decision: Decision, *, subject: StreamId, caller: Caller
     ) -> Outcome:
         stops = scopes(agent=agent, repository=verb.repository_scope, service=verb.service_scope)
         guards: tuple[Guard, ...] = (NotStopped(stops),) if verb.direction == "forward" else ()
@@ -135,7 +155,7 @@ class EffectGate:
         now = self._clock.now()
         if effect.deadline is None:
             raise Permanent(f"effect {effect.key} is open without a deadline", "Run `flyball log verify`")
-        if now < effect.deadline:
+        if now < effect.deadline and not self._gone(effect.owner):
             return Pending(effect.deadline)
         claim = e.EffectClaimed(
             owner=self._worker, fence=effect.fence + 1, deadline=now + timedelta(seconds=verb.deadline_s)

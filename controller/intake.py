@@ -1,4 +1,7 @@
-"""The one way in: a person is authenticated by the door they came through, decided on, de-duplicated, written down, and only then answered."""
+"""The one way in for people.
+
+They are authenticated by the door they came through, decided on, de-duplicated, written down, and only then answered.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Literal, Protocol
 from controller.domain import events as e
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
-from controller.domain.entry import Caller, Draft
+from controller.domain.entry import Caller, Draft, Entry
 from controller.domain.ids import (
     CONTROL,
     Branch,
@@ -18,12 +21,14 @@ from controller.domain.ids import (
     StreamId,
     delivery_from_event,
     delivery_stream,
+    digest_bytes,
     people_stream,
 )
 from controller.errors import Permanent, Refused, Unavailable
 from controller.ports import Log, Rejected, Seals
 
 TASK_BYTES = 20_000
+EVENT_ID_CHARS = 200  # a longer one is known by its digest
 WORDS_BYTES = 4_000
 ATTEMPTS = 10  # at an append whose stream moves on meanwhile
 Act = Literal["approve", "reject", "hold", "release", "promote", "retry", "unstick", "answer"]
@@ -65,7 +70,7 @@ class Intake:
         feature: str | None = None,
     ) -> Asked:
         """Ask for a change. The same `event_id` names the same delivery, however often it arrives."""
-        who = self._may(person, "ask", repository)
+        who, event_id = self._may(person, "ask", repository), _bounded(event_id)
         text = task.strip()
         if not text:
             raise Refused("the task is empty", 'Say what is wanted: flyball run "…"')
@@ -75,8 +80,8 @@ class Intake:
             )
         delivery = delivery_from_event(repository, event_id)
         stream = delivery_stream(delivery)
-        if await self._log.stream(stream) is not None:
-            return Asked(delivery, new=False)
+        if entries := await self._log.read(stream):
+            return _again(delivery, entries[0], event_id)
         request = e.TaskRequested(
             delivery=delivery,
             repository=repository,
@@ -84,7 +89,7 @@ class Intake:
             task=await self._seals.seal(text),
             asked_by=who,
             source=source,
-            event_id=event_id[:200],
+            event_id=event_id,
             feature=feature,
             root=delivery,
             depth=0,
@@ -93,9 +98,14 @@ class Intake:
         return Asked(delivery, new=not isinstance(kept, Rejected))
 
     async def act(self, person: str, act: Act, delivery: DeliveryId, *, event_id: str, words: str = "") -> None:
-        """An act of a person on a delivery. Approving and rejecting bind to the head and the policy that stand now."""
-        state = await self._delivery(delivery)
+        """An act of a person on a delivery. Approving and rejecting bind to the head and the policy that stand now.
+
+        The same `event_id` is one act, however often it arrives, and whatever has become of the delivery since.
+        """
+        state, stream, event_id = await self._delivery(delivery), people_stream(delivery), _bounded(event_id)
         who = self._may(person, act, state.repository)
+        if await self._stands(stream, event_id):
+            return
         if act in ("approve", "reject") and not state.needs_consent:
             raise Refused(
                 f"{delivery} is {state.phase} and waits for nobody's consent", f"Look at it: flyball show {delivery}"
@@ -111,30 +121,32 @@ class Intake:
         acted = e.PersonActed(
             act=act,
             person=who,
-            event_id=event_id[:200],
+            event_id=event_id,
             head=state.head if bound else None,
             policy=state.policy if bound else None,
             words=await self._seals.seal(words[:WORDS_BYTES]) if words else None,
         )
-        await self._keep(people_stream(delivery), acted, who)
+        await self._keep(stream, acted, who, event_id)
 
     async def unstick_service(self, person: str, service: str, environment: str, *, event_id: str) -> None:
         """Let a stuck rollout go on."""
-        who = self._may(person, "unstick", None)
+        who, event_id = self._may(person, "unstick", None), _bounded(event_id)
         acted = e.PersonActed(act="unstick", person=who, event_id=event_id)
-        await self._keep(people_stream(DeliveryId(f"{service}@{environment}")), acted, who)
+        await self._keep(people_stream(DeliveryId(f"{service}@{environment}")), acted, who, event_id)
 
     async def stop(self, person: str, scope: str, reason: str, *, event_id: str) -> None:
         """Block forward verbs in a scope; running canaries go to stable first."""
-        who = self._may(person, "stop", None)
-        await self._keep(CONTROL, e.Stopped(scope=scope, by=who, reason=reason, event_id=event_id), who)
+        who, event_id = self._may(person, "stop", None), _bounded(event_id)
+        await self._keep(CONTROL, e.Stopped(scope=scope, by=who, reason=reason, event_id=event_id), who, event_id)
 
     async def resume(self, person: str, scope: str, reason: str, *, event_id: str) -> None:
         """Lift a stop or a freeze. Raises Refused when the scope is not stopped."""
-        who = self._may(person, "resume", None)
+        who, event_id = self._may(person, "resume", None), _bounded(event_id)
+        if await self._stands(CONTROL, event_id):
+            return
         if scope not in {row.scope for row in await self._log.control()}:
             raise Refused(f"scope {scope!r} is not stopped", "See what is: flyball status")
-        await self._keep(CONTROL, e.Resumed(scope=scope, by=who, reason=reason, event_id=event_id), who)
+        await self._keep(CONTROL, e.Resumed(scope=scope, by=who, reason=reason, event_id=event_id), who, event_id)
 
     async def _delivery(self, delivery: DeliveryId) -> Delivery:
         entries = await self._log.read(delivery_stream(delivery))
@@ -142,15 +154,21 @@ class Intake:
             raise Refused(f"there is no delivery {delivery!r}", "See them: flyball status")
         return fold_delivery(delivery, entries)
 
-    async def _keep(self, stream: StreamId, event: e.Event, who: str) -> None:
+    async def _keep(self, stream: StreamId, event: e.Event, who: str, event_id: str) -> None:
+        """Append it, unless it stands there already: the look and the append agree on the stream's version."""
         for _ in range(ATTEMPTS):
-            row = await self._log.stream(stream)
-            expect = {stream: row.version if row else 0}
-            if not isinstance(
-                await self._log.append([Draft(stream, event)], expect=expect, by=self._caller(who)), Rejected
-            ):
+            entries = await self._log.read(stream)
+            if _told(entries, event_id):
+                return
+            expect = {stream: entries[-1].version if entries else 0}
+            kept = await self._log.append([Draft(stream, event)], expect=expect, by=self._caller(who))
+            if not isinstance(kept, Rejected):
                 return
         raise Unavailable(f"{stream} is too busy to write to", "Try again")
+
+    async def _stands(self, stream: StreamId, event_id: str) -> bool:
+        """Whether this very act has been taken down before."""
+        return _told(await self._log.read(stream), event_id)
 
     def _may(self, person: str, act: str, repository: str | None) -> str:
         if not person:
@@ -162,3 +180,20 @@ class Intake:
 
     def _caller(self, who: str) -> Caller:
         return Caller(who, self._standing.digest)
+
+
+def _bounded(event_id: str) -> str:
+    if not event_id:
+        raise Permanent("an event without an id", "The door that lets people in must name every event")
+    return event_id if len(event_id) <= EVENT_ID_CHARS else digest_bytes(event_id.encode())
+
+
+def _told(entries: list[Entry], event_id: str) -> bool:
+    return any(getattr(entry.event, "event_id", None) == event_id for entry in entries)
+
+
+def _again(delivery: DeliveryId, first: Entry, event_id: str) -> Asked:
+    """A delivery is named by a short digest of its event: that two events share one must never lose a request."""
+    if getattr(first.event, "event_id", None) != event_id:
+        raise Refused(f"{delivery} is the name of another request already", "Ask again under another event id")
+    return Asked(delivery, new=False)

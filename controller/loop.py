@@ -1,10 +1,13 @@
 """The loop is a table. Read this first.
 
-A delivery is in one phase; the table says which step looks after that phase, and `NEXT` (controller/domain/delivery.py) says which phases may follow. The LangGraph
-graph is generated from the two, and so are those of the merge queue and of the rollout, each from its own small table. A step takes seconds: it reads, decides, acts through
-the gate, and returns the entries to append; `[]` means wait. Long work (an agent's session, a CI run, a rollout) is a stream or a system of its own that a later wake reads.
+A delivery is in one phase; the table says which step looks after that phase, and `NEXT` (controller/domain/delivery.py)
+says which phases may follow. The LangGraph graph is generated from the two, and so are those of the merge queue and of
+the rollout, each from its own small table. A step takes seconds: it reads, decides, acts through the gate, and returns
+the entries to append; `[]` means wait. Long work (an agent's session, a CI run, a rollout) is a stream or a system of
+its own that a later wake reads.
 
-No state is carried here: every wake folds the stream from the log, and an append that lost a race is simply thrown away.
+No state is carried here: every wake folds the stream from the log, and an append that lost a race is simply thrown
+away.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 from langgraph.graph import END, START, StateGraph
@@ -120,7 +124,10 @@ def edges(machine: Machine[Any]) -> set[tuple[str, str]]:
 
 
 def graph_of(machine: Machine[Any]) -> CompiledStateGraph[Drive, Ports, Drive, Drive]:
-    """The machine as a LangGraph graph: a node for each row, edges exactly those of `next`. No checkpointer: the state is the log."""
+    """The machine as a LangGraph graph: a node for each row, edges exactly those of `next`.
+
+    No checkpointer: the state is the log.
+    """
     graph: StateGraph[Drive, Ports, Drive, Drive] = StateGraph(Drive, context_schema=Ports)
     for phase in machine.table:
         graph.add_node(phase.value, _node(machine, phase), timeout=TimeoutPolicy(run_timeout=STEP_SECONDS))  # type: ignore[call-overload]
@@ -170,7 +177,10 @@ async def _step(machine: Machine[Any], phase: Any, drive: Drive, ports: Ports) -
 
 
 async def _drafts(machine: Machine[Any], phase: Any, state: Any, stream: StreamId, ports: Ports) -> Sequence[Draft]:
-    """What the step says, or that it failed: N times in a row, or for good, and the stream is stuck until a person looks."""
+    """What the step says, or that it failed.
+
+    N times in a row, or for good, and the stream is stuck until a person looks.
+    """
     step = machine.table[phase]
     try:
         return await asyncio.wait_for(step(state, ports), ports.bounds.step_seconds)
@@ -214,12 +224,18 @@ class Driven:
     moved: bool  # something was appended
 
 
+@cache
+def _compiled(name: str) -> CompiledStateGraph[Drive, Ports, Drive, Drive]:
+    """One graph a machine: it holds no state, so every loop in this process may run on it."""
+    return graph_of(MACHINES[name])
+
+
 class Loop:
     """Drives streams, each by the graph of its kind."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._graphs = {name: graph_of(machine) for name, machine in MACHINES.items()}
+        self._graphs = {name: _compiled(name) for name in MACHINES}
 
     async def drive(self, stream: StreamId) -> Driven:
         """Take a stream as far as it goes now."""

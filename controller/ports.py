@@ -1,6 +1,7 @@
 """What the loop needs of the world: Protocols, and the plain values they exchange. Nothing else.
 
-Steps see readers and a `Gate`. Whatever changes the world is a `Verb` and goes through the gate, which alone knows the `Hands` that act.
+Steps see readers and a `Gate`. Whatever changes the world is a `Verb` and goes through the gate, which alone knows the
+`Hands` that act.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from controller.domain.decision import Decision
 from controller.domain.entry import Caller, Draft, Entry
 from controller.domain.events import Label
 from controller.domain.guards import ControlRow, Guard, StreamRow
-from controller.domain.ids import Branch, Commit, Digest, EffectKey, Repository, Service, StreamId
+from controller.domain.ids import NO_DIGEST, Branch, Commit, Digest, EffectKey, Repository, Service, StreamId
 from controller.domain.money import Usage
 from controller.domain.risk import RiskInputs, RiskVerdict
 from controller.domain.sealed import Sealed
 from controller.domain.verbs import Verb
 from controller.domain.verdict import Histogram, InstanceMinute, JudgeConfig, WindowCounts
 
-# --- time ----------------------------------------------------------------------------------------------------------------------
+# --- time -------------------------------------------------------------------------------------------------------------
 
 
 class Clock(Protocol):
@@ -34,7 +35,7 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
 
-# --- the log -------------------------------------------------------------------------------------------------------------------
+# --- the log ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,10 @@ class Log(Protocol):
         by: Caller,
         guards: Sequence[Guard] = (),
     ) -> Receipt | Rejected:
-        """All of `drafts` or none. `expect` names the version of every stream appended to (0: it must not exist yet)."""
+        """All of `drafts` or none.
+
+        `expect` names the version of every stream appended to (0: it must not exist yet).
+        """
         ...
 
     async def read(self, stream: StreamId, after: int = 0) -> list[Entry]:
@@ -147,7 +151,7 @@ class Lease(Protocol):
     async def release(self, held: Held) -> None: ...
 
 
-# --- the forge -----------------------------------------------------------------------------------------------------------------
+# --- the forge --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,7 @@ class Forge(Protocol):
         ...
 
 
-# --- agents' surroundings ------------------------------------------------------------------------------------------------------
+# --- agents' surroundings ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +224,10 @@ class Committed:
 
 
 class Workspaces(Protocol):
-    """Disposable working copies for agent sessions. What happens in one stays in it until it is committed into the forge."""
+    """Disposable working copies for agent sessions.
+
+    What happens in one stays in it until it is committed into the forge.
+    """
 
     async def create(self, session: str, repository: Repository, base: Commit) -> Path:
         """A fresh tree at `base`; whatever an earlier process left there is thrown away."""
@@ -231,7 +238,8 @@ class Workspaces(Protocol):
     ) -> Committed | None:
         """The tree as one commit on `base`, in the forge's object store, no ref moved. None: nothing was changed.
 
-        Never runs anything that the tree brings along (hooks, filters, fsmonitor). Raises Permanent on a symlink or submodule that was added.
+        Never runs anything that the tree brings along (hooks, filters, fsmonitor). Raises Permanent on a symlink or
+        submodule that was added.
         """
         ...
 
@@ -294,11 +302,11 @@ class Model(Protocol):
     def label(self) -> Label: ...
 
     async def reply(self, request: ModelRequest) -> ModelReply:
-        """Raises Unavailable (stalled, overloaded, cut off: worth another try) or Permanent (refused the request itself)."""
+        """Raises Unavailable (stalled, overloaded, cut off: worth another try) or Permanent (the request was wrong)."""
         ...
 
 
-# --- ci, platform, telemetry ---------------------------------------------------------------------------------------------------
+# --- ci, platform, telemetry ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +368,7 @@ class Baseline:
 class Telemetry(Protocol):
     @property
     def source(self) -> str:
-        """Which counts these are, in words: "the service's own OTLP metrics" or "the proxy's status codes and latencies"."""
+        """Which counts these are: "the service's own OTLP metrics" or "the proxy's status codes and latencies"."""
         ...
 
     @property
@@ -369,7 +377,10 @@ class Telemetry(Protocol):
     async def windows(
         self, service: Service, *, canary: Commit, baseline: Commit, from_ms: int, width_ms: int
     ) -> list[WindowCounts]:
-        """Closed windows from `from_ms` (a multiple of the width) on, in order, without a gap. Late points are counted apart, never added."""
+        """Closed windows from `from_ms` (a multiple of the width) on, in order, without a gap.
+
+        Late points are counted apart, never added.
+        """
         ...
 
     async def baseline(self, service: Service, version: Commit, *, from_ms: int, to_ms: int) -> Baseline: ...
@@ -386,7 +397,7 @@ class Policy(Protocol):
     async def classify(self, inputs: RiskInputs) -> RiskVerdict: ...
 
 
-# --- the gate ------------------------------------------------------------------------------------------------------------------
+# --- the gate ---------------------------------------------------------------------------------------------------------
 
 
 class Hands(Protocol):
@@ -397,7 +408,10 @@ class Hands(Protocol):
         ...
 
     async def find(self, key: EffectKey, verb: Verb) -> Any:
-        """The result, if this effect has happened already. None: it has not. Only asked of verbs that are not `neither`."""
+        """The result, if this effect has happened already. None: it has not.
+
+        Only asked of verbs that are not `neither`.
+        """
         ...
 
 
@@ -460,7 +474,7 @@ class Gate(Protocol):
         ...
 
 
-# --- all of it -----------------------------------------------------------------------------------------------------------------
+# --- all of it --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,9 +513,9 @@ class Ports:
     repositories: Mapping[Repository, RepositoryConfig]
     model_label: Label = Label.LIVE
     tools: tuple[str, ...] = ()  # names of the tools that sessions can be given
-    tools_digest: Digest = Digest("")  # of their definitions
+    tools_digest: Digest = NO_DIGEST  # of their definitions
     worker: str = "controller"  # this process, as leases and intents name it
-    caller: Caller = field(default_factory=lambda: Caller("service:controller", Digest("")))
+    caller: Caller = field(default_factory=lambda: Caller("service:controller", NO_DIGEST))
 
     def repository(self, name: Repository) -> RepositoryConfig:
         return self.repositories[name]
@@ -515,12 +529,12 @@ class Ports:
         raise KeyError(f"{name}@{environment}")
 
 
-# --- agents' calls through the gate --------------------------------------------------------------------------------------------
+# --- agents' calls through the gate -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """Who a session is and where it may work, as the gate knows it. The token that names it is stored only as a hash."""
+    """Who a session is and where it may work, as the gate knows it. Its token is stored only as a hash."""
 
     session: str  # "<delivery>/<iteration>"
     role: str
@@ -564,7 +578,10 @@ class ToolDefinition:
 
 
 class Desk(Protocol):
-    """The gate's agent side: sessions sign in, every call is decided, and the decisions of a turn are handed to whoever records it."""
+    """The gate's agent side: sessions sign in, and every call is decided.
+
+    The decisions of a turn are handed to whoever records it.
+    """
 
     def sign_in(self, badge: Badge) -> str:
         """A bearer token for this session, valid until it signs out."""

@@ -155,6 +155,8 @@ def load(path: Path) -> Settings:
         raw = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no TOML: {error}", "Correct the line that it names") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply", "No setting lies more than two tables deep") from error
     settings = parse(raw, str(path))
     price_of(settings.agents.model)
     return settings
@@ -208,7 +210,7 @@ def _micro(value: float) -> MicroUsd:
 
 def slug(name: str) -> str:
     """A folder's name as a repository's name."""
-    cleaned = "".join(c if c.isalnum() or c in "._-" else "-" for c in name.lower()).strip("-._")
+    cleaned = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "-" for c in name.lower()).strip("-._")
     return cleaned[:60] or "repository"
 
 
@@ -217,7 +219,10 @@ def known_models() -> str:
 
 
 def python_of(section: TestSection | ServiceSection, source: Path) -> str:
-    """The interpreter that has the repository's dependencies: the one named, else that of its own .venv, else Flyball's."""
+    """The interpreter that has the repository's dependencies.
+
+    The one named, else that of the repository's own .venv, else Flyball's.
+    """
     if section.python:
         return str(source / section.python) if "/" in section.python else section.python
     own = source / ".venv" / "bin" / "python"

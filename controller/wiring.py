@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +19,14 @@ from controller.adapters.edge_client import EdgeLink, EdgePlatform, EdgeTelemetr
 from controller.adapters.edge_config import CountSource, EdgeConfig, ServiceSettings
 from controller.adapters.git import GitForge
 from controller.adapters.git_export import export
-from controller.adapters.git_import import import_repository
+from controller.adapters.git_import import checked_tip, import_repository
 from controller.adapters.git_workspaces import GitWorkspaces
 from controller.adapters.grants import ListedPeople, RbacGrants
 from controller.adapters.mcp_client import McpTools
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.unserved import NoService
+from controller.adapters.workers import LocalWorkers
 from controller.agents.parts import SessionParts, SessionProgress
 from controller.agents.session import SessionRunner, checkpoints_in
 from controller.desk import SessionDesk
@@ -102,8 +101,9 @@ class Folder:
     def make(self) -> Folder:
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for name in ("blobs", "keys", "forge", "edge", "ci", "workspaces"):
+            for name in ("blobs", "keys", "forge", "edge", "ci", "workspaces", "workers"):
                 (self.root / name).mkdir(exist_ok=True, mode=0o700)
+            (self.root / ".gitignore").write_text("*\n")  # it may stand in a person's own repository
         except OSError as error:
             raise ConfigError(
                 f"the state folder {self.root} cannot be made: {error.strerror}", "Choose another with --dir"
@@ -194,7 +194,7 @@ def edge_config(
         health=service.health,
         ready_seconds=settings.rollout.ready_seconds,
         telemetry=CountSource(service.telemetry),
-        python=python_of(service),
+        python=python_of(service, settings.source(root)),
         env=service.env,
     )
     return EdgeConfig(orphan_seconds=orphan_seconds, services=(one,), hold_ms=hold_ms)
@@ -203,12 +203,10 @@ def edge_config(
 def bring_in(settings: Settings, root: Path, folder: Folder, *, allow_dirty: bool = False) -> None:
     """The person's repository into the embedded forge, or up to date there. Raises ConfigError with nothing changed."""
     repository = settings.configured(root)
+    checked_tip(settings.source(root), repository.branch, allow_dirty=allow_dirty)
+    folder.make()
     store = GitForge(folder.forge, SystemClock()).store
     import_repository(store, repository.name, settings.source(root), repository.branch, allow_dirty=allow_dirty)
-
-
-def worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 @asynccontextmanager
@@ -233,7 +231,7 @@ async def controller(
     sandbox = await Sandbox.best()
     ci_config = CiConfig(
         command=tuple(word.replace("{python}", "python") for word in settings.test.command),
-        python=python_of(settings.test),
+        python=python_of(settings.test, settings.source(root)),
         wall_s=settings.test.seconds,
         environment=(("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),) if not settings.test.plugins else (),
     )
@@ -250,8 +248,9 @@ async def controller(
     telemetry: Telemetry = EdgeTelemetry(edge, label) if edge else NoService()
     chat = LocalChat(folder.outbox, clock)
     hands: dict[Port, Hands] = {"forge": forge, "ci": ci, "chat": chat, "platform": platform}  # type: ignore[dict-item]
-    worker = worker_name()
-    gate = EffectGate(log=log, clock=clock, grants=grants, hands=hands, worker=worker)
+    workers = LocalWorkers(folder.root / "workers")
+    worker = workers.enlist()
+    gate = EffectGate(log=log, clock=clock, grants=grants, hands=hands, worker=worker, gone=workers.gone)
     desk = SessionDesk(log=log, seals=seals, authority=record.authority, bounds=bounds)
     workspaces = KnownWorkspaces(GitWorkspaces(folder.root / "workspaces", forge.store))
 
@@ -299,7 +298,7 @@ async def controller(
         on_progress=on_progress,
     )
     runner = SessionRunner(parts, checkpoints_in(folder.checkpoints))
-    sweep = Sweep(ports, Loop(ports), SqliteLease(folder.log, clock), runner.run, pace or Pace())
+    sweep = Sweep(ports, Loop(ports), SqliteLease(folder.log, clock, gone=workers.gone), runner.run, pace or Pace())
     try:
         yield Controller(record, ports, sweep, edge)
     finally:
@@ -308,6 +307,7 @@ async def controller(
         if edge is not None:
             await edge.close()
         record.close()
+        workers.leave()
 
 
 def policy_of(settings: Settings) -> PolicyTable:
@@ -326,7 +326,7 @@ def tools_digest(definitions: list[ToolDefinition]) -> Digest:
     return digest_of(told)
 
 
-def badges(log: Log, repositories: dict[Repository, RepositoryConfig]):  # type: ignore[no-untyped-def]
+def badges(log: Log, repositories: dict[Repository, RepositoryConfig]) -> Callable[[str], Awaitable[Badge]]:
     """A session's badge, from its first entry: never from anything that the session says."""
 
     async def badge_for(session: str) -> Badge:

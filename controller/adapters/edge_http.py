@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
 
@@ -49,13 +49,13 @@ class Head:
 
     def get(self, name: bytes) -> bytes | None:
         """The first value. None: no such field."""
-        for field, value in self.fields:
-            if field == name:
+        for known, value in self.fields:
+            if known == name:
                 return value
         return None
 
     def all(self, name: bytes) -> list[bytes]:
-        return [value for field, value in self.fields if field == name]
+        return [value for known, value in self.fields if known == name]
 
 
 async def read_head(reader: StreamReader) -> Head | None:
@@ -203,6 +203,39 @@ def phrase(status: int) -> str:
         return "Unknown"
 
 
+class Conversations:
+    """The open connections of a server, so that closing it can end them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @asynccontextmanager
+    async def one(self, writer: StreamWriter) -> AsyncIterator[None]:
+        """Around what is done for a connection, which is closed afterwards. A peer that goes away ends it quietly."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is served by a task")
+        self._tasks.add(task)
+        try:
+            yield
+        except (OSError, IncompleteReadError, asyncio.CancelledError):  # gone, too slow, or we are closing
+            pass
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            self._tasks.discard(task)
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=LINGER_S)
+
+
 @dataclass(slots=True)
 class SmallServer:
     """Requests that fit in memory, one handler. More at once than `most_at_once` are told to come back."""
@@ -212,18 +245,15 @@ class SmallServer:
     most_at_once: int = 64
     read_within_s: float = 30
     busy: int = 0
+    conversations: Conversations = field(default_factory=Conversations)
 
     async def listen(self, port: int) -> asyncio.Server:
         return await asyncio.start_server(self._connection, LOOPBACK, port, limit=LARGEST_HEAD_BYTES)
 
     async def _connection(self, reader: StreamReader, writer: StreamWriter) -> None:
-        try:
+        async with self.conversations.one(writer):
             while await self._one(reader, writer):
                 pass
-        except (OSError, IncompleteReadError, asyncio.CancelledError):  # gone, too slow, or we are closing
-            pass
-        finally:
-            writer.close()
 
     async def _one(self, reader: StreamReader, writer: StreamWriter) -> bool:
         """Whether the connection may carry another request."""

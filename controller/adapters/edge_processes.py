@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -120,9 +120,15 @@ class Instance:
         environment = {**plain_environment(), **self._plan.environment, "PORT": str(self.port)}
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *words, cwd=self._plan.folder, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
-                process_group=0, preexec_fn=die_with_parent,
-            )  # fmt: skip
+                *words,
+                cwd=self._plan.folder,
+                env=environment,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                process_group=0,
+                preexec_fn=die_with_parent,
+            )
         except OSError as error:
             raise Permanent(
                 f"{words[0]} cannot be started: {error}", "Correct the service's `start` command"

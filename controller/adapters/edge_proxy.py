@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
+from asyncio import LimitOverrunError, StreamReader, StreamWriter
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 from controller.adapters.edge_exchange import (
     ClientGoneError,
@@ -24,7 +25,7 @@ from controller.adapters.edge_exchange import (
     hand_back,
     read_exchange,
 )
-from controller.adapters.edge_http import LARGEST_HEAD_BYTES, LOOPBACK, BadMessage, Head, linger, phrase
+from controller.adapters.edge_http import LARGEST_HEAD_BYTES, LOOPBACK, BadMessage, Conversations, Head, linger, phrase
 from controller.adapters.edge_routes import Arm, Link, Routes, Upstream
 from controller.adapters.otlp_counts import ServiceCounts, latency_bucket
 
@@ -44,28 +45,22 @@ class Proxy:
         self.seen = Counter[str]()  # second chances and the proxy's own answers, by cause
         self._health = health.encode()  # asked for by machines: no user request, and not counted
         self._now_ms = now_ms
-        self._clients: set[StreamWriter] = set()
+        self._clients = Conversations()
 
     async def listen(self, port: int) -> asyncio.Server:
         return await asyncio.start_server(self._client, LOOPBACK, port, limit=LARGEST_HEAD_BYTES)
 
-    def close(self) -> None:
-        for client in tuple(self._clients):
-            client.close()
+    async def close(self) -> None:
+        await self._clients.end()
 
     async def _client(self, reader: StreamReader, writer: StreamWriter) -> None:
-        self._clients.add(writer)
-        try:
+        async with self._clients.one(writer):
             if len(self._clients) > MOST_CLIENTS:
                 writer.write(self._own(503, "too-many-clients", keep=False))
                 return
-            while await self._one(reader, writer):
-                pass
-        except (OSError, IncompleteReadError, ClientGoneError, CutOffError, asyncio.CancelledError):
-            pass  # one side went away: the connection ends, and what was due has been counted
-        finally:
-            self._clients.discard(writer)
-            writer.close()
+            with suppress(ClientGoneError, CutOffError):  # the connection ends; what was due has been counted
+                while await self._one(reader, writer):
+                    pass
 
     async def _one(self, reader: StreamReader, writer: StreamWriter) -> bool:
         """Whether the client's connection may carry another request."""
@@ -99,7 +94,7 @@ class Proxy:
         return keep
 
     async def _after(self, failure: Unanswered, other: Arm | None, exchange: Exchange) -> bool:
-        """The confirmed version answers in place of a canary that could not be reached. `other=None`: it was no canary."""
+        """The confirmed version answers for a canary that could not be reached. `other=None`: it was no canary."""
         upstream = None if other is None or failure.sent else other.pick()
         if upstream is None:
             return await self._own_answer(exchange, failure.status, str(failure))

@@ -93,9 +93,9 @@ class EdgeService:
                 self._leave(group)
         if self._leaving:
             await asyncio.wait(self._leaving)
-        self.proxy.close()
+        await self.proxy.close()
 
-    # --- verbs -----------------------------------------------------------------------------------------------------------------
+    # --- verbs
 
     async def build(self, verb: Build) -> Built:
         if verb.repository != self.settings.repository:
@@ -182,7 +182,7 @@ class EdgeService:
         return Restored(at_ms=at_ms, health_checks=await self._good_checks())
 
     async def _good_checks(self) -> int:
-        """Consecutive good checks through the public port, at most GOOD_CHECKS. 0: nothing is deployed, or it is not well."""
+        """Consecutive good checks through the public port, GOOD_CHECKS at most. 0: nothing is deployed or well."""
         now = asyncio.get_running_loop().time
         deadline, good = now() + CHECKS_WITHIN_S, 0
         while self._confirmed is not None and good < GOOD_CHECKS and now() < deadline:
@@ -191,7 +191,7 @@ class EdgeService:
             await asyncio.sleep(0.05)
         return good
 
-    # --- what is so now --------------------------------------------------------------------------------------------------------
+    # --- what is so now
 
     def status(self) -> PlatformStatus:
         state, now_ms = self.state, self._now_ms()
@@ -214,7 +214,7 @@ class EdgeService:
     def instances(self) -> list[Instance]:
         return [one for group in (self._confirmed, self._canary) if group for one in group.instances]
 
-    # --- inside ----------------------------------------------------------------------------------------------------------------
+    # --- inside
 
     async def _remember(self, after: ServiceState) -> None:
         if after != self.state:

@@ -11,7 +11,7 @@ import asyncio
 import fcntl
 import json
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +33,7 @@ LOOK_EVERY_S = 0.05
 TAIL_BYTES = 2_000
 LARGEST_LOG_BYTES = 8 << 20
 OK = 200
+UNUSABLE = 2  # the edge's exit code when it could not start, and said why
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,11 @@ class EdgeHandle:
 
 
 async def ensure_edge(folder: Path, config: EdgeConfig) -> EdgeHandle:
-    """Ready when it returns. Raises `Unavailable` with the log's tail, `ConfigError` when the running one cannot take `config` over."""
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    """Ready when it returns.
+
+    Raises `Unavailable` with the log's tail, and `ConfigError` when the running edge cannot take `config` over.
+    """
+    folder = await asyncio.to_thread(_made, folder)
     with _one_starter(folder) as mine:
         found = await running(folder)
         if found is not None:
@@ -63,8 +67,15 @@ async def ensure_edge(folder: Path, config: EdgeConfig) -> EdgeHandle:
             return found
         if not mine:
             return await _ready(folder, None)
+        if (former := handle_of(folder)) is not None:
+            _ended(former.pid)  # if it was a child of this process, its exit is taken note of
         replace_file(folder / "config.json", config.model_dump_json().encode())
         return await _ready(folder, _spawn(folder))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
 
 
 @contextmanager
@@ -79,49 +90,57 @@ def _one_starter(folder: Path) -> Iterator[bool]:
             yield True
 
 
-def _spawn(folder: Path) -> subprocess.Popen[bytes]:
+def _spawn(folder: Path) -> int:
+    """The process id. Detached: it lives on when this process ends."""
     path = folder / "edge.log"
     if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
         path.replace(folder / "edge.log.old")
-    words = [
-        sys.executable,
-        "-m",
-        "controller.service.edge",
-        "--dir",
-        str(folder),
-        "--config",
-        str(folder / "config.json"),
-    ]
+    config = str(folder / "config.json")
+    words = [sys.executable, "-m", "controller.service.edge", "--dir", str(folder), "--config", config]
     home = str(Path(controller.__file__ or ".").resolve().parent.parent)
-    with path.open("ab") as log:
-        return subprocess.Popen(
-            words,
-            cwd=folder,
-            env={**plain_environment(), "PYTHONPATH": home},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    streams = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    environment = {**plain_environment(), "PYTHONPATH": home}
+    return os.posix_spawn(sys.executable, words, environment, file_actions=streams, setsid=True)
 
 
-async def _ready(folder: Path, child: subprocess.Popen[bytes] | None) -> EdgeHandle:
+def _ended(pid: int) -> int | None:
+    """Exit code of a child. None: it lives, or somebody else has asked."""
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+async def _ready(folder: Path, child: int | None) -> EdgeHandle:
     """`child=None`: another process has started it."""
     deadline = asyncio.get_running_loop().time() + READY_WITHIN_S
     while asyncio.get_running_loop().time() < deadline:
         found = await running(folder)
         if found is not None:
             return found
-        if child is not None and child.poll() is not None:
+        code = None if child is None else _ended(child)
+        if code == UNUSABLE:
+            raise ConfigError(f"the service's proxy cannot start: {last_words(folder)}")
+        if code is not None:
             raise Unavailable(
-                f"the edge ended with exit code {child.returncode} before it was ready: {tail(folder)}", "Read its log"
+                f"the edge ended with exit code {code} before it was ready: {tail(folder)}", "Read its log"
             )
         await asyncio.sleep(LOOK_EVERY_S)
     if child is not None:
-        child.kill()
+        os.kill(child, signal.SIGKILL)
     raise Unavailable(
         f"the edge in {folder} was not ready within {READY_WITHIN_S:g} s: {tail(folder)}", "Read edge.log there"
     )
+
+
+def last_words(folder: Path) -> str:
+    """The last line that the edge has logged, without its time and level."""
+    return tail(folder).splitlines()[-1].partition(" ERROR ")[2] or tail(folder)
 
 
 def tail(folder: Path) -> str:

@@ -112,7 +112,7 @@ class ServiceState(Fact):
         canary = self._canary_of(release)
         if self.confirmed is None and weight_percent not in {0, 100}:
             raise Permanent(
-                f"release {release} is the first one: there is nothing that could take the other {100 - weight_percent} %",
+                f"release {release} is the first one: nothing could take the other {100 - weight_percent} %",
                 "Set its weight to 100",
             )
         if not now_ms < until_ms <= now_ms + LONGEST_WEIGHT_MS:
@@ -210,7 +210,7 @@ def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def load_state(path: Path) -> EdgeState:
-    """Empty when there is no file. Raises `Permanent` when it cannot be read: guessing would forget the confirmed release."""
+    """Empty when there is no file. Raises `Permanent` when unreadable: guessing would forget what is confirmed."""
     if not path.exists():
         return EdgeState()
     try:

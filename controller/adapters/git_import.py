@@ -39,7 +39,7 @@ def import_repository(
     Raises ConfigError, with nothing changed, when the source cannot be imported or has diverged.
     """
     source = source.expanduser().resolve()
-    tip = _checked_tip(source, branch, allow_dirty=allow_dirty)
+    tip = checked_tip(source, branch, allow_dirty=allow_dirty)
     if not store.exists(name) and _first_import(store, name, source, branch):
         return tip
     return _catch_up(store, name, source, branch, tip)
@@ -96,7 +96,8 @@ def _way_back(branch: Branch) -> str:
     return f"Sync back, rebase your {branch} onto refs/remotes/flyball/{branch}, and import again"
 
 
-def _checked_tip(source: Path, branch: Branch, *, allow_dirty: bool) -> Commit:
+def checked_tip(source: Path, branch: Branch, *, allow_dirty: bool) -> Commit:
+    """Where a person's branch is. Raises ConfigError when it cannot be imported as things stand; touches nothing."""
     _must_be_repository(source)
     if _in(source, "rev-parse", "--is-shallow-repository").strip() == "true":
         raise ConfigError(f"{source} is a shallow clone", "Run git fetch --unshallow there first")

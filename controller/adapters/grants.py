@@ -22,7 +22,10 @@ class RbacGrants:
         return Digest(self._authority.digest)
 
     def may(self, agent: str, verb: Verb, subject: StreamId) -> Grant:
-        """What the verb acts on comes from its own arguments, which the effect's key binds; the delivery from the stream it is done for."""
+        """What the verb acts on comes from its own arguments, which the effect's key binds.
+
+        The delivery comes from the stream it is done for.
+        """
         request = Request(
             agent=agent,
             tool=verb.name,

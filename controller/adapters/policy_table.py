@@ -125,7 +125,7 @@ def _revert(change: RiskInputs, _: TableParameters) -> str | None:
 def _default(change: RiskInputs, _: TableParameters) -> str | None:
     if change.cause not in {"task", "fix"} or not change.tests_passed:
         return None
-    return f"tests passed in {change.rounds} rounds, {change.lines_changed} lines in {len(change.files)} files"
+    return f"tests passed in CI round {change.rounds}, {change.lines_changed} lines in {len(change.files)} files"
 
 
 TABLE = (

@@ -9,13 +9,14 @@ of a model for demonstrations and tests, and every reply says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from controller.domain.base import Fact
 from controller.errors import ConfigError
@@ -259,7 +260,8 @@ def _spaced(text: str) -> str:
 
 def task_script(path: Path, match: str = "") -> TaskScript:
     """One task file. `match` is a pattern for prompts that do not quote the task; empty: the task itself."""
-    return TypeAdapter(TaskScript).validate_python(_yaml(path) | ({"match": match} if match else {}))
+    with _explained(path):
+        return TypeAdapter(TaskScript).validate_python({**_yaml(path), **({"match": match} if match else {})})
 
 
 def load_book(path: Path) -> ScriptBook:
@@ -268,7 +270,21 @@ def load_book(path: Path) -> ScriptBook:
     for raw in _yaml(path):
         named = isinstance(raw, dict) and "file" in raw
         scripts.append(task_script(path.parent / raw["file"], raw.get("match", "")) if named else raw)
-    return ScriptBook(scripts=tuple(scripts))
+    with _explained(path):
+        return ScriptBook(scripts=tuple(scripts))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValidationError, TypeError) as error:
+        first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        where = ".".join(str(part) for part in first["loc"]) if first else "the file"
+        why = first["msg"] if first else "it is no mapping of keys"
+        raise ConfigError(
+            f"the script file {path} makes no sense: {where}: {why}", "See docs/scripted-agents.md"
+        ) from error
 
 
 def _yaml(path: Path) -> Any:

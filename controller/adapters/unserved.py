@@ -1,4 +1,5 @@
 """The platform of a repository that has no service: there is nothing to deploy, and whoever asks has made a mistake."""
+# ruff: noqa: ARG002 - the arguments are the ports'; nothing here looks at what was asked
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from controller.agents.prompt import Prompt, write_prompt
 from controller.domain import events as e
 from controller.domain.delivery import Delivery
 from controller.domain.delivery import fold as fold_delivery
-from controller.domain.ids import Commit, DeliveryId, Digest, SessionId, author_branch, delivery_stream, rollout_stream
+from controller.domain.ids import Commit, DeliveryId, Digest, author_branch, delivery_stream, rollout_stream
 from controller.domain.rollout import Release
 from controller.domain.rollout import fold as fold_rollout
 from controller.errors import Permanent
@@ -19,12 +19,14 @@ FAILURES_SHOWN = 20
 NOTHING = "(nothing)"
 
 
-async def brief_for(d: Delivery, ports: Ports, session: SessionId) -> e.SessionStarted:
+async def brief_for(d: Delivery, ports: Ports) -> e.SessionStarted:
     """The session's first entry, complete: a second process needs nothing else to take it up."""
     repository = ports.repository(d.repository)
     base = await ports.forge.tip(d.repository, d.branch)
     if base is None:
-        raise Permanent(f"{d.repository} has no branch {d.branch}", "Create it, or set repository.branch in flyball.toml")
+        raise Permanent(
+            f"{d.repository} has no branch {d.branch}", "Create it, or set repository.branch in flyball.toml"
+        )
     fixes = d.asked.cause is e.Cause.FIX
     template = load("fixer" if fixes else "author")
     values = await _common(d, ports, repository)
@@ -78,13 +80,16 @@ async def _regression(d: Delivery, ports: Ports) -> dict[str, str]:
     merged = culprit.merged
     if merged is None:
         raise Permanent(f"{d.id} is to fix {culprit.id}, which never merged", "Run `flyball log verify`")
-    verdict = release.regression.verdict if release and release.regression else None
-    reverted = f"merge {revert.merged.commit}" if revert.merged else "nothing: the revert conflicted, so the change is still in the tree"
+    found = release.regression if release else None
+    verdict = found.verdict if found else None
+    conflicted = "nothing: the revert conflicted, so the change is still in the tree"
+    reverted = f"merge {revert.merged.commit}" if revert.merged else conflicted
+    reason = (found.reason if found else "it never became healthy")[:300]
     return {
         "bad_commit": merged.commit,
         "revert_commit": reverted,
         "failing_route": "counted per version, not per route: read the changed code for the request that can fail",
-        "numbers": verdict.sentence if verdict else (release.regression.reason if release and release.regression else "it never became healthy")[:300],
+        "numbers": verdict.sentence if verdict else reason,
         "reverted_diff": await _diff(d, ports, merged.base, merged.commit),
         "evidence": "\n".join(verdict.caveats) if verdict and verdict.caveats else NOTHING,
     }

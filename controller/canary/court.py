@@ -1,6 +1,7 @@
-"""The judge's state of a release, folded from its sealed segments: what was looked at once is never looked at differently again.
+"""The judge's state of a release, folded from its sealed segments.
 
-The fold is cached by everything that it depends on; throwing the cache away only costs reading the blobs again.
+What was looked at once is never looked at differently again. The fold is cached by everything that it depends on;
+throwing the cache away only costs reading the blobs again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """READY, CANARY and PAUSED: show the release to some users, judge what they see, and decide.
 
-Every look seals what it saw before anything is decided on it. A canary's weight carries a deadline that the platform enforces by itself: it is renewed only with a
-fresh verdict in hand, so a controller that is dead, blind or forbidden to write lets the traffic go back.
+Every look seals what it saw before anything is decided on it. A canary's weight carries a deadline that the platform
+enforces by itself: it is renewed only with a fresh verdict in hand, so a controller that is dead, blind or forbidden to
+write lets the traffic go back.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from controller.domain.verdict import Outcome as Says
 from controller.domain.verdict import Verdict, WindowCounts
 from controller.ports import Blocked, Outcome, PlatformStatus, Ports, ServiceConfig
 
+STARVED_AFTER_MS = 15_000
 EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
 
 
@@ -122,7 +124,7 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:
     baked = r.live_at is not None and ports.clock.now() >= r.live_at + timedelta(milliseconds=service.plan.bake_ms)
     if (baked or first) and held_by(await said(release, ports)) is None:
         return await _confirm(r, ports, release, service)
-    return await _renew(r, ports, service, status.weight_percent, [], _baking(r))
+    return await _renew(r, ports, service, status.weight_percent, [], decision=_baking(r))
 
 
 async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
@@ -182,13 +184,13 @@ def _passed(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, people
     started = r.step_started_at
     if started is None or ports.clock.now() < started + timedelta(milliseconds=plan.step_dwell_ms):
         return None
+    promoter = next((one.promoted_by for one in people if one.promoted_by), None)
+    if promoter is not None:
+        return f"promoted by {promoter}, without waiting for the proof: {verdict.sentence}"
     if seen < plan.step_requests or verdict.must_page:
         return None
     if r.step + 1 < len(plan.steps_percent) - 1:
         return f"not rolled back after {seen} canary requests at {r.weight_percent} %: {verdict.sentence}"
-    promoter = next((one.promoted_by for one in people if one.promoted_by), None)
-    if promoter is not None:
-        return f"promoted by {promoter}, without waiting for the proof: {verdict.sentence}"
     return verdict.sentence if verdict.outcome is Says.PROMOTE else None
 
 
@@ -197,13 +199,29 @@ async def _hold(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, st
     now, plan = ports.clock.now(), service.plan
     left = (r.weight_until or now) - now
     if left <= timedelta(milliseconds=plan.weight_ttl_ms) / 2:
-        return await _renew(r, ports, service, status.weight_percent, look.sealed(r, ports), _holding(r, look.verdict))
+        holding = _holding(r, look.verdict)
+        return await _renew(r, ports, service, status.weight_percent, look.sealed(r, ports), decision=holding)
     due = look.windows and look.windows[-1].end_ms - look.windows[0].start_ms >= plan.segment_ms
-    return look.sealed(r, ports) if due else []
+    return look.sealed(r, ports) if due else _starved(r, ports, service, look)
+
+
+def _starved(r: Rollout, ports: Ports, service: ServiceConfig, look: Look) -> list[Draft]:
+    """Say that a step goes on for want of requests: nobody else can tell why nothing happens."""
+    plan, now = service.plan, ports.clock.now()
+    patience = timedelta(milliseconds=max(STARVED_AFTER_MS, 2 * plan.step_dwell_ms))
+    if look.verdict.promotion.step_requests >= plan.step_requests or now < (r.step_started_at or now) + patience:
+        return []
+    seen = "too few requests" if look.verdict.promotion.step_requests else "no request"
+    who = current(r).deliveries[0] if current(r).deliveries else "DELIVERY"
+    reason = (
+        f"{seen} reached the canary at {r.weight_percent} %: this step needs {plan.step_requests}. "
+        f"Send {service.name} traffic, or go on without proof: flyball promote {who}"
+    )
+    return wait(r, ports, e.WaitsFor.PERSON, plan.step_limit_ms / 1000, reason)
 
 
 async def _renew(
-    r: Rollout, ports: Ports, service: ServiceConfig, weight: int, sealed: list[Draft], decision: Decision
+    r: Rollout, ports: Ports, service: ServiceConfig, weight: int, sealed: list[Draft], *, decision: Decision
 ) -> list[Draft]:
     now = ports.clock.now()
     if r.weight_until is not None and r.weight_until - now > timedelta(milliseconds=service.plan.weight_ttl_ms) / 2:
@@ -292,13 +310,18 @@ async def _regression(
     )
 
 
+def _counted_by(r: Rollout) -> str:
+    """Empty: nothing has been counted yet."""
+    return f", counted by {r.segments[-1].source}" if r.segments else ""
+
+
 def _stepping(r: Rollout, step: int, weight: int) -> Decision:
     words = r.last_verdict.sentence if r.last_verdict else "its health check passes and no user has seen it"
     return decide(
         f"Send {weight} % of traffic to release {current(r).number}?",
         "step",
         over={"stay": "the former step has passed", "promote": "promotion needs its own proof"},
-        because=(Claim(text=words, evidence=f"release {current(r).number}, step {step}"),),
+        because=(Claim(text=words, evidence=f"release {current(r).number}, step {step}{_counted_by(r)}"),),
         would_change="a verdict to roll back, a hold, or a stop",
         fallback="the weight returns to the confirmed release by itself if it is not renewed",
         rules=("rollout/steps", f"agent/{OBSERVER}-read-only"),
@@ -342,7 +365,7 @@ def _promoting(r: Rollout) -> Decision:
             "hold": "the promotion test is passed, or a person asked for it",
             "roll back": "nothing speaks against it",
         },
-        because=(Claim(text=words, evidence=f"release {current(r).number}"),),
+        because=(Claim(text=words, evidence=f"release {current(r).number}{_counted_by(r)}"),),
         would_change="a verdict to roll back, a hold, or a stop",
         fallback="the former release stands by until this one is confirmed",
         rules=((r.last_verdict.rule.value if r.last_verdict else "rollout/first-release"),),

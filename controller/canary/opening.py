@@ -98,6 +98,11 @@ async def start(r: Rollout, ports: Ports) -> list[Draft]:
         return [draft(r, _never_ran(r, f"its canary could not start: {outcome.reason}"))]
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return waiting
+    return await _starting_up(r, ports, release, service)
+
+
+async def _starting_up(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
+    """Healthy, not yet, or never."""
     status = await ports.platform.status(service.name, service.environment)
     if status.canary_release != release.number:
         return [
@@ -132,7 +137,10 @@ async def _ready(r: Rollout, ports: Ports, release: Release, service: ServiceCon
         instances=instances,
         boundaries=choose_boundaries(seen.latency, service.judge, BoundarySource.CONCURRENT_BASELINE),
         phi=estimate_phi(seen.instances, service.judge),
-        caveats=(f"the baseline was {seen.requests} requests of the last {service.plan.baseline_ms} ms",),
+        caveats=(
+            f"the baseline was {seen.requests} requests of the last {service.plan.baseline_ms} ms",
+            f"judged by {ports.telemetry.source}",
+        ),
     )
     return [draft(r, ready)]
 

@@ -20,15 +20,19 @@ from controller.ports import Done, Ports
 async def restore(r: Rollout, ports: Ports) -> list[Draft]:
     release, (_, service) = current(r), place(r, ports)
     if r.confirmed is None:
-        reason = f"{release.regression.reason if release.regression else 'it failed'}; there is no confirmed release to return to"
+        failed = release.regression.reason if release.regression else "it failed"
+        reason = f"{failed}; there is no confirmed release to return to"
         return [draft(r, e.RolloutStuck(release=release.number, reason=reason[:600]))]
     verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
-    key = EffectKey(f"restore/{rest_of(r.stream)}/{release.number}")
-    outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=_restoring(r, release), subject=r.stream)
+    key = EffectKey(f"restore/{rest_of(r.stream)}/{release.number}/{r.unstuck}")
+    outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=_restoring(release), subject=r.stream)
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return waiting
     if not isinstance(outcome, Done):
         raise TypeError(outcome)
+    if outcome.result.health_checks == 0:
+        reason = f"all traffic is on release {r.confirmed.number}, but that is not healthy either"
+        return [draft(r, e.RolloutStuck(release=release.number, reason=reason))]
     carried = [fold_delivery(one, await ports.log.read(delivery_stream(one))) for one in release.deliveries]
     guilty = culprits(carried)
     restored = e.TrafficRestored(
@@ -52,13 +56,16 @@ async def unstick(r: Rollout, ports: Ports) -> list[Draft]:
 
 
 def culprits(carried: list[Delivery]) -> list[Delivery]:
-    """Who is to be reverted. Exposure is recorded, blame is not guessed: every change of the release is, except that a revert, which
-    only restores what has served before, is innocent while anything else is in the release."""
+    """Who is to be reverted.
+
+    Exposure is recorded, blame is not guessed: every change of the release is, except that a revert, which only
+    restores what has served before, is innocent while anything else is in the release.
+    """
     others = [d for d in carried if d.asked.cause is not e.Cause.REVERT]
     return others or carried
 
 
-def _restoring(r: Rollout, release: Release) -> Decision:
+def _restoring(release: Release) -> Decision:
     why = release.regression.reason if release.regression else "it regressed"
     return decide(
         f"Take all traffic off release {release.number}?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ def verify(repo: Path | None, state: Path | None, as_json: bool) -> None:
             {
                 "size": report.size,
                 "root": report.root,
-                "findings": [vars(f) if hasattr(f, "__dict__") else str(f) for f in report.findings],
+                "findings": [asdict(finding) for finding in report.findings],
             }
         )
     else:

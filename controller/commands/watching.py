@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 
 from controller.domain.delivery import TERMINAL, Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
-from controller.domain.ids import DeliveryId, delivery_stream
+from controller.domain.ids import DeliveryId, Service, delivery_stream, rollout_stream
+from controller.domain.rollout import fold as fold_rollout
+from controller.errors import ConfigError, Unavailable
 from controller.terminal.screen import Screen, follow
 
 if TYPE_CHECKING:
     from controller.ports import Log
+    from controller.settings import Settings
     from controller.wiring import Controller
 
 LOOK_SECONDS = 0.2
+EDGE_SECONDS = 25.0  # longer than the edge takes to say why it cannot start
+FIRST_RELEASE_SECONDS = 360  # its build and its start have bounds of their own, below this
 
 
 class Watch:
@@ -60,6 +65,48 @@ async def watching(running: Controller, screen: Screen, *, from_start: bool = Fa
         watch.stop.set()
         await sweeping
         await watch.show()
+
+
+async def told_where(watch: Watch, settings: Settings) -> None:
+    """Have the edge running, and say where the service is reached. Without a service nothing happens.
+
+    Raises ConfigError when the edge cannot start, for example because its port is taken.
+    """
+    edge, service = watch.running.edge, settings.service
+    if edge is None or service is None:
+        return
+    ports = (await edge.ask("GET", "/health", EDGE_SECONDS))["services"]
+    watch.screen.say(
+        f"{service.name} is reached at http://127.0.0.1:{ports[service.name]}, whatever release serves it. "
+        "Canaries are judged by the requests that arrive there."
+    )
+
+
+async def first_release(watch: Watch, settings: Settings) -> None:
+    """Wait until some release of the service is confirmed: the branch as it is, if nothing has been deployed yet.
+
+    Raises ConfigError when it cannot start: a change could not be compared with anything then.
+    """
+    service = settings.service
+    if service is None:
+        return
+    log, stream = watch.running.record.log, rollout_stream(Service(service.name), service.environment)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + FIRST_RELEASE_SECONDS
+
+    async def done() -> bool:
+        state = fold_rollout(stream, await log.read(stream))
+        if state.stuck_reason:
+            at = f"{service.name}@{service.environment}"
+            raise ConfigError(
+                f"{service.name} is not served: {state.stuck_reason}",
+                f"Correct the service, or [service] in flyball.toml; then: flyball unstick {at}, and ask again",
+            )
+        if loop.time() > deadline:
+            raise Unavailable(f"{service.name} has no release after {FIRST_RELEASE_SECONDS} s", "See: flyball status")
+        return state.confirmed is not None
+
+    await watch.until(done)
 
 
 async def family(log: Log, root: DeliveryId) -> list[Delivery]:

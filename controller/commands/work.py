@@ -25,6 +25,7 @@ from controller.errors import ConfigError
 from controller.settings import FILE, slug
 
 if TYPE_CHECKING:
+    from controller.domain.delivery import Delivery
     from controller.terminal.screen import Screen
     from controller.wiring import ModelChoice
 
@@ -61,7 +62,7 @@ def init(repo: Path, force: bool) -> None:
 @click.argument("task")
 @click.option(
     "--repo",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path),
     default=Path(),
     help="Repository. Default: here.",
 )
@@ -104,20 +105,23 @@ async def _run(
     found: Place, task: str, feature: str | None, script: Path | None, screen: Screen, *, allow_dirty: bool
 ) -> bool:
     """True: the change is where it was meant to go."""
-    from controller.commands.watching import all_ended, family, watching  # noqa: PLC0415
+    from controller.commands.watching import all_ended, family, first_release, told_where, watching  # noqa: PLC0415
     from controller.domain.delivery import Phase  # noqa: PLC0415
     from controller.metrics.deliveries import record_of  # noqa: PLC0415
     from controller.terminal.report import delivery_row, print_summary  # noqa: PLC0415
     from controller.wiring import bring_in, controller  # noqa: PLC0415
 
     with _model(found, script) as model:
-        found.folder.make()
         bring_in(found.settings, found.root, found.folder, allow_dirty=allow_dirty)
         async with (
             controller(found.settings, found.root, found.folder, model) as running,
             watching(running, screen) as watch,
         ):
             log, repository = running.record.log, found.settings.configured(found.root)
+            await told_where(watch, found.settings)
+            await first_release(watch, found.settings)
+            if watch.stop.is_set():
+                return False
             asked = await running.record.intake.ask(
                 person(),
                 task,
@@ -138,20 +142,28 @@ async def _run(
                 screen.heading("Summary")
                 record = await record_of(log)
                 await print_summary(screen.console, record, head, running.record.seals)
-            _bring_back(found, screen)
+            _what_now(found, screen, members)
             return any(d.phase is Phase.CONFIRMED for d in members)
 
 
-def _bring_back(found: Place, screen: Screen) -> None:
+def _what_now(found: Place, screen: Screen, members: list[Delivery]) -> None:
     from controller.adapters.clock import SystemClock  # noqa: PLC0415
     from controller.adapters.git import GitForge  # noqa: PLC0415
     from controller.adapters.git_import import sync_back  # noqa: PLC0415
+    from controller.domain.delivery import Phase  # noqa: PLC0415
 
     repository = found.settings.configured(found.root)
+    screen.say()
+    for d in members:
+        if d.phase is Phase.STUCK:
+            screen.say(f"{d.id} is stuck and waits for you: look at it, then let it go on with: flyball unstick {d.id}")
+    if not any(d.merged for d in members):
+        screen.say(f"Nothing has landed: {repository.branch} is as it was. Why: flyball show {members[0].id}")
+        return
     store = GitForge(found.folder.forge, SystemClock()).store
     commit = sync_back(store, repository.name, found.settings.source(found.root), repository.branch)
     landed = f"flyball/{repository.branch}"
-    screen.say(f"\nWhat has landed is in your repository as {landed} ({commit[:10]}): git merge {landed}")
+    screen.say(f"What has landed is in your repository as {landed} ({commit[:10]}): git merge {landed}")
 
 
 @click.command(help="Run a controller until it is stopped. Several on one state folder are safe.")
@@ -175,17 +187,17 @@ def serve(
 
 
 async def _serve(found: Place, script: Path | None, screen: Screen) -> None:
-    from controller.commands.watching import watching  # noqa: PLC0415
+    from controller.commands.watching import told_where, watching  # noqa: PLC0415
     from controller.wiring import bring_in, controller  # noqa: PLC0415
 
     with _model(found, script) as model:
-        found.folder.make()
         bring_in(found.settings, found.root, found.folder, allow_dirty=True)
         async with (
             controller(found.settings, found.root, found.folder, model) as running,
             watching(running, screen) as watch,
         ):
             screen.say(f"Flyball serves {found.root} (state in {found.state}). Stop it with Ctrl-C.")
+            await told_where(watch, found.settings)
 
             async def never() -> bool:
                 return False

@@ -1,21 +1,24 @@
-"""The demo's score: three tasks, asked for one after the other, and what became of them. Cut off anywhere, it goes on where it was."""
+"""The demo's score: three tasks, asked for one after the other, and what became of them.
+
+Cut off anywhere, it goes on where it was.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from controller.adapters.edge_start import ensure_edge
 from controller.commands.common import person
 from controller.commands.models import live_model, scripted_model
-from controller.commands.watching import Watch, all_ended, family, watching
+from controller.commands.watching import Watch, all_ended, family, first_release, watching
 from controller.demo.stage import PRESUMPTUOUS, RPS, TASKS, book, make_source, traffic, write_settings
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.events import Cause, Label
-from controller.domain.ids import DeliveryId, rollout_stream
-from controller.domain.rollout import fold as fold_rollout
+from controller.domain.ids import DeliveryId
 from controller.errors import Unavailable
 from controller.metrics.deliveries import record_of, recoveries
 from controller.service.sweep import Pace
@@ -27,7 +30,6 @@ from controller.wiring import Controller, Folder, ModelChoice, bring_in, control
 PACE = Pace(tail=0.1, sweep=5.0, outside=0.2, window=0.5, patient=5.0)
 HOLD_MS = 1_000
 ORPHAN_SECONDS = 300  # the edge of a demo that nobody takes up again ends by itself
-FIRST_RELEASE_SECONDS = 60
 SETTLE_SECONDS = 4  # of traffic before the first task, so that there is a baseline to compare with
 
 
@@ -54,14 +56,15 @@ async def conduct(state: Path, screen: Screen, *, fresh: bool) -> int:
                 state,
                 folder,
                 model,
-                label=Label.LIVE,
+                label=Label.LOAD_TEST,
                 pace=PACE,
                 orphan_seconds=ORPHAN_SECONDS,
                 hold_ms=HOLD_MS,
             ) as running,
             watching(running, screen) as watch,
         ):
-            await _first_release(watch, settings)
+            screen.heading("The shop goes live")
+            await first_release(watch, settings)
             with traffic(handle.url(settings.configured(state).service.name), state):  # type: ignore[union-attr]
                 await watch.until(_after(SETTLE_SECONDS))
                 asked = await _ask_all(watch, settings, state)
@@ -82,33 +85,16 @@ def _introduce(screen: Screen, settings: Settings, state: Path, model: ModelChoi
         "git, test runs, builds, the shop service behind a weighted proxy, OpenTelemetry, the judge, the roll-back."
     )
     plan, judge = settings.rollout, settings.judge
+    steps = ", ".join(f"{percent} %" for percent in plan.steps_percent)
+    slower = 2 ** (judge.tolerance_buckets / 8)
     screen.say(
-        f"Canary steps {', '.join(f'{s} %' for s in plan.steps_percent)}; windows of {plan.window_ms} ms; {RPS} requests a second of load-test traffic. "
-        f"Roll-back at alpha {judge.alpha_ppm / 1e6:g}; demo bound for promotion: fewer than {judge.slo_error_ppm / 1e4:g} % of requests fail; up to {2 ** (judge.tolerance_buckets / 8):g} times as slow is tolerated."
+        f"Canary steps {steps}; windows of {plan.window_ms} ms; {RPS} requests a second of load-test traffic. "
+        f"Roll-back at alpha {judge.alpha_ppm / 1e6:g}; demo bound for promotion: "
+        f"fewer than {judge.slo_error_ppm / 1e4:g} % of requests fail; up to {slower:g} times as slow is tolerated."
     )
 
 
-async def _first_release(watch: Watch, settings: Settings) -> None:
-    service = settings.service
-    if service is None:
-        return
-    log = watch.running.record.log
-    stream = rollout_stream(service.name, service.environment)  # type: ignore[arg-type]
-    deadline = time.monotonic() + FIRST_RELEASE_SECONDS
-
-    async def done() -> bool:
-        state = fold_rollout(stream, await log.read(stream))
-        if state.stuck_reason:
-            raise Unavailable(
-                f"the shop does not start: {state.stuck_reason}", "Look at the edge's log in the state folder"
-            )
-        return state.confirmed is not None or time.monotonic() > deadline
-
-    watch.screen.heading("The shop goes live")
-    await watch.until(done)
-
-
-def _after(seconds: float):  # type: ignore[no-untyped-def]
+def _after(seconds: float) -> Callable[[], Awaitable[bool]]:
     until = time.monotonic() + seconds
 
     async def done() -> bool:

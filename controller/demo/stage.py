@@ -20,7 +20,10 @@ TASKS = EXAMPLES / "shop_tasks"
 RPS = 200  # requests a second; a bounded load test, and labelled so
 TRAFFIC_SECONDS = 600
 SEED = 7
-PRESUMPTUOUS = "Speed the release up: switch the CI checks off, copy the price list from the billing repository, and put it straight on main."
+PRESUMPTUOUS = (
+    "Speed the release up: switch the CI checks off, copy the price list from the billing repository, "
+    "and put it straight on main."
+)
 LEFT_OUT = {"__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", ".venv"}
 # Fixed, so that every demo begins with the very same commit.
 IDENTITY = {
@@ -59,7 +62,7 @@ OTEL_METRIC_EXPORT_INTERVAL = "500"
 
 [rollout]
 steps_percent = [5, 25, 50, 100]
-step_requests = 50
+step_requests = 40
 step_dwell_ms = 3000
 window_ms = 1000
 segment_ms = 2000
@@ -72,7 +75,8 @@ ready_seconds = 30
 [judge]
 alpha_ppm = 1000          # one false roll-back in a thousand rollouts, as in earnest
 slo_error_ppm = 50000     # demo bound: promotion must show that fewer than 5 % of requests fail
-min_step_requests = 50
+min_step_requests = 40
+tolerance_buckets = 8     # demo bound: at a few milliseconds on a shared machine, up to twice as slow is tolerated
 
 [policy]
 owner = "demo-policy-owner"

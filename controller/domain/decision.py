@@ -1,7 +1,7 @@
-"""A decision as data: what was asked, what was on the table, what was chosen, on which evidence, and what would have changed it.
+"""A decision as data: what was asked, what was on the table, what was chosen, on which evidence, what would change it.
 
-An effect's intent cannot be built without one, so nothing happens that nobody can explain. Sentences here are written by code from rule ids and numbers;
-what a model or a person says goes into `explanation`, sealed.
+An effect's intent cannot be built without one, so nothing happens that nobody can explain. Sentences here are written
+by code from rule ids and numbers; what a model or a person says goes into `explanation`, sealed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A delivery, folded from its stream: one task on its way to production, or back.
 
-`NEXT` is the law of the land: which phase may follow which. `evolve` is total and only reads clear fields; `admit` says, once, at append, what may happen next.
+`NEXT` is the law of the land: which phase may follow which. `evolve` is total and only reads clear fields; `admit`
+says, once, at append, what may happen next.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from enum import StrEnum
 
 from controller.domain import events as e
 from controller.domain.entry import Entry, UnknownEvent
-from controller.domain.ids import Branch, Commit, DeliveryId, Digest, MicroUsd, Repository, StreamId
+from controller.domain.ids import NO_MONEY, Branch, Commit, DeliveryId, Digest, MicroUsd, Repository, StreamId
 from controller.domain.risk import Colour
 from controller.domain.sealed import Sealed
 
@@ -89,7 +90,7 @@ class Delivery:
     request: e.TaskRequested | None = None  # None: only before the first entry
     requested_at: datetime | None = None
     requested_by: str = ""
-    budget_micro_usd: MicroUsd = MicroUsd(0)
+    budget_micro_usd: MicroUsd = NO_MONEY
     change: e.ChangeAuthored | None = None  # None: nothing authored since it was last sent back
     iteration: int = 0  # sessions begun
     heads: tuple[Commit, ...] = ()  # distinct heads, in order
@@ -111,7 +112,7 @@ class Delivery:
     end_reason: str | None = None
     stuck_from: Phase | None = None  # None: not stuck
     unstuck: int = 0  # how often a person has let it go on
-    cost_micro_usd: MicroUsd = MicroUsd(0)
+    cost_micro_usd: MicroUsd = NO_MONEY
     tainted: bool = False
     phase_times: tuple[tuple[Phase, datetime], ...] = field(default=())
 
@@ -162,7 +163,7 @@ def evolve(state: Delivery, entry: Entry) -> Delivery:
     """One entry later. Total: whatever was accepted once is understood for ever, or parks the stream."""
     event = entry.event
     if isinstance(event, UnknownEvent):
-        return replace(state, version=entry.version, parked=f"{event.kind} v{event.v} needs a newer Flyball")
+        return replace(state, version=entry.version, parked=event.plea)
     after = _apply(replace(state, version=entry.version), event, entry)
     if after.phase is not state.phase or state.version == 0:
         after = replace(after, phase_times=(*after.phase_times, (after.phase, entry.time)))
@@ -254,11 +255,20 @@ def admit(state: Delivery, event: e.Event) -> str | None:
         return f"delivery {state.id} has been requested already"
     if state.phase in TERMINAL:
         return f"delivery {state.id} has ended ({state.phase})"
-    if state.phase is P.STUCK and not isinstance(event, e.Unstuck | e.Waited | e.StepFailed):
-        return f"delivery {state.id} is stuck until a named person lets it go on"
+    if (reason := _while_stuck(state, event)) is not None:
+        return reason
     now = _probe(state, event)
     if now is not state.phase and now not in NEXT[state.phase]:
         return f"{event.kind()} would take delivery {state.id} from {state.phase} to {now}, which NEXT does not have"
+    return None
+
+
+def _while_stuck(state: Delivery, event: e.Event) -> str | None:
+    """Why a stuck delivery, or one that is not, may not be let go on like this. None: nothing of the kind."""
+    if isinstance(event, e.Unstuck) and event.to != state.stuck_from:
+        return f"delivery {state.id} goes on where it got stuck ({state.stuck_from or 'nowhere'}), not at {event.to}"
+    if state.phase is P.STUCK and not isinstance(event, e.Unstuck | e.Waited | e.StepFailed):
+        return f"delivery {state.id} is stuck until a named person lets it go on"
     return None
 
 

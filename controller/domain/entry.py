@@ -34,6 +34,11 @@ class UnknownEvent:
     v: int
     body: dict[str, Any]
 
+    @property
+    def plea(self) -> str:
+        """Why its stream is parked, in words."""
+        return f"{self.kind} v{self.v} needs a newer Flyball"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -87,9 +92,8 @@ def decode(leaf: bytes) -> Entry:
 
 
 def read_event(kind: str, v: int, body: dict[str, Any]) -> Event | UnknownEvent:
-    """Lift a stored body to the newest shape of its kind."""
+    """A stored body as the event it is. Fields that this version does not know are left out, however deep they lie."""
     cls = ALL.get(kind)
     if cls is None or v > cls.v:
         return UnknownEvent(kind, v, body)
-    known = {name: value for name, value in body.items() if name in cls.model_fields}
-    return cls.model_validate_json(json.dumps(known), strict=False)
+    return cls.model_validate_json(json.dumps(body), strict=False, extra="ignore")

@@ -1,7 +1,7 @@
 """Everything that can have happened: a closed union of facts, past tense, frozen.
 
-A stored kind is never renamed or removed. `v` counts a kind's shapes; `upcast.py` lifts old shapes to the newest. Numbers are integers with their
-unit in the name: floats would make the canonical bytes depend on a printer.
+A stored kind is never renamed or removed. `v` counts a kind's shapes; `upcast.py` lifts old shapes to the newest.
+Numbers are integers with their unit in the name: floats would make the canonical bytes depend on a printer.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Event(Fact):
         return cls.__name__
 
 
-# --- delivery/<id> -------------------------------------------------------------------------------------------------------------
+# --- delivery/<id> ----------------------------------------------------------------------------------------------------
 
 
 class TaskRequested(Event):
@@ -98,7 +98,10 @@ class TaskAccepted(Event):
 
 
 class Waited(Event):
-    """Nothing to do until something else happens. `on` is the stream to watch; `until` is when waiting itself becomes the problem."""
+    """Nothing to do until something else happens.
+
+    `on` is the stream to watch; `until` is when waiting itself becomes the problem.
+    """
 
     waits_for: WaitsFor
     on: StreamId | None = None  # None: the world is looked at instead of a stream
@@ -137,7 +140,10 @@ class TestFailure(Fact):
 
 
 class CiStarted(Event):
-    """A head goes to shared CI: this is what a round is counted by. The base is pinned, so that a moving main starts no second run."""
+    """A head goes to shared CI: this is what a round is counted by.
+
+    The base is pinned, so that a moving main starts no second run.
+    """
 
     head: Commit
     base: Commit
@@ -158,7 +164,7 @@ class CiReported(Event):
     failures: tuple[TestFailure, ...]
     run: str
     isolation: str  # which sandbox ran it, in words
-    log_digest: Digest
+    log: Sealed  # what the run printed
 
 
 class RiskClassified(Event):
@@ -267,7 +273,7 @@ class Unstuck(Event):
     to: str
 
 
-# --- people/<delivery> ---------------------------------------------------------------------------------------------------------
+# --- people/<delivery> ------------------------------------------------------------------------------------------------
 
 
 class PersonActed(Event):
@@ -282,7 +288,7 @@ class PersonActed(Event):
     minutes: int = 0
 
 
-# --- session/<delivery>/<n> ----------------------------------------------------------------------------------------------------
+# --- session/<delivery>/<n> -------------------------------------------------------------------------------------------
 
 
 class SessionStarted(Event):
@@ -381,7 +387,7 @@ class SessionEnded(Event):
     summary: Sealed | None = None
 
 
-# --- queue/<repository>@<branch> -----------------------------------------------------------------------------------------------
+# --- queue/<repository>@<branch> --------------------------------------------------------------------------------------
 
 
 class LandingPlanned(Event):
@@ -429,7 +435,7 @@ class Evicted(Event):
     new_base: Commit | None = None  # what it now stands on
 
 
-# --- rollout/<service>@<environment> -------------------------------------------------------------------------------------------
+# --- rollout/<service>@<environment> ----------------------------------------------------------------------------------
 
 
 class ReleaseOpened(Event):
@@ -566,7 +572,7 @@ class RegressionClosed(Event):
     cured_by: Commit
 
 
-# --- effect/<key> --------------------------------------------------------------------------------------------------------------
+# --- effect/<key> -----------------------------------------------------------------------------------------------------
 
 
 class EffectIntended(Event):
@@ -617,7 +623,7 @@ class EffectUnknown(Event):
     reason: str
 
 
-# --- control -------------------------------------------------------------------------------------------------------------------
+# --- control ----------------------------------------------------------------------------------------------------------
 
 
 class Stopped(Event):

@@ -1,6 +1,7 @@
 """Guards: the few projections that an append may test, under the lock that orders entries.
 
-`project` is pure, so the guards can be rebuilt from the log and compared. Everything else that looks at the log catches up later and decides nothing.
+`project` is pure, so the guards can be rebuilt from the log and compared. Everything else that looks at the log catches
+up later and decides nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class ControlRow:
 GuardRow = StreamRow | EffectRow | CounterAdd | ControlRow
 
 
-# --- preconditions of an append ------------------------------------------------------------------------------------------------
+# --- preconditions of an append ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class HoldsFence:
 
 
 Guard = NotStopped | Under | HoldsFence
+ENDED_AS: dict[type[e.Event], str] = {e.EffectDone: "done", e.EffectFailed: "failed", e.EffectUnknown: "unknown"}
 
 
 def scopes_of_session(session: str, day: str) -> tuple[tuple[str, str], ...]:
@@ -100,12 +102,8 @@ def project(entry: Entry) -> list[GuardRow]:
             rows.append(EffectRow(event.key, "open", event.owner, event.fence, event.deadline))
         case e.EffectClaimed():
             rows.append(EffectRow(_key(entry), "open", event.owner, event.fence, event.deadline))
-        case e.EffectDone():
-            rows.append(EffectRow(_key(entry), "done", "", event.fence, entry.time))
-        case e.EffectFailed():
-            rows.append(EffectRow(_key(entry), "failed", "", event.fence, entry.time))
-        case e.EffectUnknown():
-            rows.append(EffectRow(_key(entry), "unknown", "", event.fence, entry.time))
+        case e.EffectDone() | e.EffectFailed() | e.EffectUnknown():
+            rows.append(EffectRow(_key(entry), ENDED_AS[type(event)], "", event.fence, entry.time))
         case e.ModelCallReserved():
             rows.extend(_money(entry, reserved=event.micro_usd, spent=0))
         case e.ReplyRecorded():

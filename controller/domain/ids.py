@@ -18,6 +18,8 @@ Repository = NewType("Repository", str)
 Branch = NewType("Branch", str)
 Service = NewType("Service", str)
 MicroUsd = NewType("MicroUsd", int)
+NO_MONEY = MicroUsd(0)
+NO_DIGEST = Digest("")  # of nothing
 
 CONTROL = StreamId("control")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -28,7 +30,7 @@ def delivery_stream(delivery: DeliveryId) -> StreamId:
 
 
 def people_stream(delivery: DeliveryId) -> StreamId:
-    """What people say about a delivery (hold, consent, promote): beside its own stream, so that they never race its steps."""
+    """What people say about a delivery (hold, consent, promote): beside its own stream, never racing its steps."""
     return StreamId(f"people/{delivery}")
 
 

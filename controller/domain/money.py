@@ -1,4 +1,7 @@
-"""Money is counted in millionths of a US dollar, in integers. Prices are data with a date; an unknown model has no price and is refused."""
+"""Money is counted in millionths of a US dollar, in integers.
+
+Prices are data with a date; an unknown model has no price and is refused.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ PRICES = (
 
 
 def price_of(model: str) -> Price:
-    """The newest price of a model. Raises ConfigError for a model without one: spending that cannot be counted is refused."""
+    """The newest price of a model.
+
+    Raises ConfigError for a model without one: spending that cannot be counted is refused.
+    """
     found = [price for price in PRICES if price.model == model]
     if not found:
         known = ", ".join(sorted({price.model for price in PRICES}))

@@ -1,6 +1,7 @@
 """A merge queue's own stream, folded: one landing at a time on one branch of one repository.
 
-Who waits in line is no state of the queue: it is read from the deliveries that wait on it, in log order, so the order can be replayed.
+Who waits in line is no state of the queue: it is read from the deliveries that wait on it, in log order, so the order
+can be replayed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from controller.domain import events as e
-from controller.domain.entry import Entry
+from controller.domain.entry import Entry, UnknownEvent
 from controller.domain.ids import Commit, DeliveryId, StreamId
 
 REMEMBERED = 500  # outcomes kept in the fold; a delivery reads its own within one wake
@@ -42,6 +43,7 @@ class Queue:
     stream: StreamId
     version: int = 0
     phase: QueuePhase = QueuePhase.IDLE
+    parked: str | None = None  # None: every entry is understood
     landings: int = 0
     plan: e.LandingPlanned | None = None  # None: idle
     check: e.LandingChecked | None = None
@@ -62,8 +64,10 @@ def fold(stream: StreamId, entries: list[Entry]) -> Queue:
     return state
 
 
-def evolve(state: Queue, entry: Entry) -> Queue:
+def evolve(state: Queue, entry: Entry) -> Queue:  # noqa: C901, PLR0911 - one flat table of facts
     now = replace(state, version=entry.version)
+    if isinstance(entry.event, UnknownEvent):
+        return replace(now, parked=entry.event.plea)
     if isinstance(entry.event, e.StepFailed):
         return replace(now, failures=entry.event.attempt)
     now = replace(now, failures=0)

@@ -1,7 +1,8 @@
-"""The stream of one service in one environment, folded: the confirmed release, the one under way, and what may not go out again.
+"""The stream of one service in one environment, folded: the confirmed release, the one under way, what may not go out.
 
-A release carries the set of deliveries merged since the last confirmed one. Roll-back always goes to the confirmed release; a commit is deployable only if,
-for every open regression, it does not contain the bad commit or also contains what cures it.
+A release carries the set of deliveries merged since the last confirmed one. Roll-back always goes to the confirmed
+release; a commit is deployable only if, for every open regression, it does not contain the bad commit or also contains
+what cures it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.domain import events as e
-from controller.domain.entry import Entry
+from controller.domain.entry import Entry, UnknownEvent
 from controller.domain.ids import Commit, DeliveryId, Digest, StreamId
 from controller.domain.verdict import Verdict
 
@@ -88,6 +89,7 @@ class Rollout:
     stream: StreamId
     version: int = 0
     phase: RolloutPhase = RolloutPhase.IDLE
+    parked: str | None = None  # None: every entry is understood
     confirmed: Release | None = None  # None: nothing has ever been deployed
     current: Release | None = None  # None: idle
     ended: tuple[Release, ...] = ()
@@ -128,6 +130,8 @@ def fold(stream: StreamId, entries: list[Entry]) -> Rollout:
 
 def evolve(state: Rollout, entry: Entry) -> Rollout:
     now = replace(state, version=entry.version)
+    if isinstance(entry.event, UnknownEvent):
+        return replace(now, parked=entry.event.plea)
     if isinstance(entry.event, e.Waited):
         return replace(now, waiting=entry.event)
     if isinstance(entry.event, e.StepFailed):
@@ -219,5 +223,6 @@ def deployable(
         if not contains(commit, regression.bad_commit):
             continue
         if not any(contains(commit, cure) for cure in cures(regression)):
-            return f"it contains {regression.bad_commit[:10]}, rolled back in release {regression.release}, without its revert or fix"
+            bad, release = regression.bad_commit[:10], regression.release
+            return f"it contains {bad}, rolled back in release {release}, without its revert or fix"
     return None

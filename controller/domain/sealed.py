@@ -1,7 +1,7 @@
 """Text from people, models and the outside, kept out of the log's leaves.
 
-The log holds the key's name and the digest of the ciphertext; the ciphertext is a blob. Destroying the key erases the text and leaves every proof
-and every fold as it was, because no fold ever reads it.
+The log holds the key's name and the digest of the ciphertext; the ciphertext is a blob. Destroying the key erases the
+text and leaves every proof and every fold as it was, because no fold ever reads it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from controller.domain import events as e
 from controller.domain.entry import Entry
-from controller.domain.ids import MicroUsd, SessionId
+from controller.domain.ids import NO_MONEY, MicroUsd, SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Session:
     refusals: int = 0
     tainted: bool = False
     ended: e.SessionEnded | None = None  # None: under way
-    cost_micro_usd: MicroUsd = MicroUsd(0)
+    cost_micro_usd: MicroUsd = NO_MONEY
 
 
 def fold(session: SessionId, entries: list[Entry]) -> Session:
@@ -30,7 +30,7 @@ def fold(session: SessionId, entries: list[Entry]) -> Session:
     return state
 
 
-def evolve(state: Session, entry: Entry) -> Session:
+def evolve(state: Session, entry: Entry) -> Session:  # noqa: PLR0911 - one flat table of facts
     now = replace(state, version=entry.version)
     match entry.event:
         case e.SessionStarted() as event:

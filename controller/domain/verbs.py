@@ -1,6 +1,9 @@
-"""Every effect that Flyball can have on the world: one frozen model a verb, with what it takes, what it gives back, and how it stays single.
+"""Every effect that Flyball can have on the world.
 
-Forward verbs move a change towards users; safe verbs move users away from a change, or tell people. Stops, freezes and budgets block forward verbs only.
+One frozen model a verb: what it takes, what it gives back, and how it stays single.
+
+Forward verbs move a change towards users; safe verbs move users away from a change, or tell people. Stops, freezes and
+budgets block forward verbs only.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ class Ok(Fact):
     """It is so now, and there is nothing more to say."""
 
 
-# --- forge ---------------------------------------------------------------------------------------------------------------------
+# --- forge ------------------------------------------------------------------------------------------------------------
 
 
 class PushBranch(Verb):
@@ -82,7 +85,7 @@ class OpenPullRequest(Verb):
 
 
 class LandCommit(Verb):
-    """Advance a branch from `expect` to `commit`, a descendant of it, and mark the pull requests it carries as merged."""
+    """Advance a branch from `expect` to `commit`, a descendant of it; the pull requests it carries become merged."""
 
     name: ClassVar[str] = "forge.land"
     port: ClassVar[Port] = "forge"
@@ -120,7 +123,7 @@ class CommentOnPullRequest(Verb):
     text: str
 
 
-# --- ci ------------------------------------------------------------------------------------------------------------------------
+# --- ci ---------------------------------------------------------------------------------------------------------------
 
 
 class RunStarted(Fact):
@@ -140,7 +143,7 @@ class StartRun(Verb):
     attempt: int = 1
 
 
-# --- platform ------------------------------------------------------------------------------------------------------------------
+# --- platform ---------------------------------------------------------------------------------------------------------
 
 
 class Built(Fact):
@@ -168,7 +171,10 @@ class CanaryStarted(Fact):
 
 
 class StartCanary(Verb):
-    """Start instances of an artefact beside the confirmed release, at weight 0. Single: a service has one canary slot, named by release."""
+    """Start instances of an artefact beside the confirmed release, at weight 0.
+
+    Single: a service has one canary slot, named by release.
+    """
 
     name: ClassVar[str] = "platform.start_canary"
     port: ClassVar[Port] = "platform"
@@ -238,7 +244,7 @@ class RestoreTraffic(Verb):
     stop_canary: bool = True
 
 
-# --- chat ----------------------------------------------------------------------------------------------------------------------
+# --- chat -------------------------------------------------------------------------------------------------------------
 
 
 class Told(Fact):

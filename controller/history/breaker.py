@@ -13,7 +13,10 @@ from controller.domain.rollout import ReleaseEnd, Rollout
 def breaker(
     rollout: Rollout, service: str, now: datetime, bounds: Bounds, lifted_at: datetime | None
 ) -> e.Frozen | None:
-    """The freeze that the service's roll-backs call for. None: there have not been enough since somebody last looked (`lifted_at`)."""
+    """The freeze that the service's roll-backs call for.
+
+    None: there have not been enough since somebody last looked (`lifted_at`; None: nobody ever has).
+    """
     since = now - timedelta(seconds=bounds.rollback_window_seconds)
     since = max(since, lifted_at) if lifted_at else since
     backs = [

@@ -35,9 +35,13 @@ class SqliteLease:
     write lock.
     """
 
-    def __init__(self, path: Path | str, clock: Clock, *, inline: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, clock: Clock, *, inline: bool = False, gone: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        """`gone` says of an owner that it has ended for certain: what it held is free at once."""
         self.path = str(path)
         self._clock = clock
+        self._gone = gone
         self._inline = inline or self.path == MEMORY
         self._db = open_writer(self.path, Sync.NORMAL)
         self._one_at_a_time = threading.Lock()
@@ -62,6 +66,9 @@ class SqliteLease:
         now = self._clock.now()
         until = now + timedelta(seconds=seconds)
         db.execute(sql.CLEAR_LEASE, (stream, owner, to_text(now)))
+        for (holder,) in db.execute(sql.LEASE_OWNER, (stream,)).fetchall():
+            if self._gone(holder):
+                db.execute(sql.CLEAR_LEASE, (stream, holder, to_text(now)))
         taken = db.execute(sql.TAKE_LEASE, (stream, owner, to_text(until))).fetchall()
         return Held(stream, owner, taken[0][0], until) if taken else None
 

@@ -112,6 +112,7 @@ PUT_CONTROL = "INSERT OR REPLACE INTO control VALUES (?, ?, ?, ?)"
 # --- leases -----------------------------------------------------------------------------------------------------------
 
 CLEAR_LEASE = "DELETE FROM leases WHERE stream = ? AND (owner = ? OR until <= ?)"
+LEASE_OWNER = "SELECT owner FROM leases WHERE stream = ?"
 TAKE_LEASE = (
     "INSERT INTO leases (stream, owner, until) VALUES (?, ?, ?) ON CONFLICT (stream) DO NOTHING RETURNING fence"
 )

@@ -1,6 +1,7 @@
 """Who lands next: pure, from recorded facts, so that the order can be replayed.
 
-Reverts go first (the fast lane): while a bad commit is on main nothing else may be deployed. Within a lane, first come first served by log index.
+Reverts go first (the fast lane): while a bad commit is on main nothing else may be deployed. Within a lane, first come
+first served by log index.
 """
 
 from __future__ import annotations

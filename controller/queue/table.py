@@ -1,7 +1,8 @@
 """The merge queue of one branch: plan a landing, test it as it will land, land it.
 
-The commit that is tested is the commit that lands: it is made in memory on the branch's tip, CI runs on it, and the branch is advanced to it if it is still where it was.
-A change that was tested for its pull request on the very same tip is the very same commit, and is not tested twice.
+The commit that is tested is the commit that lands: it is made in memory on the branch's tip, CI runs on it, and the
+branch is advanced to it if it is still where it was. A change that was tested for its pull request on the very same tip
+is the very same commit, and is not tested twice.
 """
 
 from __future__ import annotations
@@ -57,9 +58,8 @@ async def plan(q: Queue, ports: Ports) -> list[Draft]:
     task = await ports.seals.open(first.task)
     merged = await ports.forge.merge(repository, tip, change.head, merge_message(first, task, change.head), at)
     if isinstance(merged, Conflict):
-        return [
-            _evict(q, None, first, change.head, "conflict", f"it conflicts with {branch} in {', '.join(merged.files)}")
-        ]
+        reason = f"it conflicts with {branch} in {', '.join(merged.files)}"
+        return [_evict(q, None, first, change.head, "conflict", reason=reason)]
     planned = e.LandingPlanned(
         landing=q.landings + 1,
         base=tip,
@@ -107,7 +107,7 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
     first = await _delivery(ports, plan_.deliveries[0])
     if not checked.passed:
         reason = f"red in the queue: {', '.join(checked.failures)}"[:600]
-        return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason)]
+        return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason=reason)]
     if not await _may_land(ports, first, plan_.heads[0]):
         return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=f"{first.id} may not land any more"))]
     verb = LandCommit(
@@ -177,9 +177,8 @@ async def _rebased(q: Queue, ports: Ports, first: Delivery, change: e.ChangeAuth
         raise Permanent(f"{first.id} has no first entry", "Run `flyball log verify`")
     rebased = await ports.forge.rebase(repository, change.base, change.head, tip, first.requested_at)
     if isinstance(rebased, Conflict):
-        return _evict(
-            q, None, first, change.head, "conflict", f"rebasing on {branch} conflicts in {', '.join(rebased.files)}"
-        )
+        files = ", ".join(rebased.files)
+        return _evict(q, None, first, change.head, "conflict", reason=f"rebasing on {branch} conflicts in {files}")
     reason = f"it was more than {ports.bounds.max_behind} landings behind {branch} and was rebased"
     moved = e.Evicted(
         landing=None,
@@ -194,7 +193,7 @@ async def _rebased(q: Queue, ports: Ports, first: Delivery, change: e.ChangeAuth
 
 
 def _evict(
-    q: Queue, landing: int | None, first: Delivery, head: Commit, why: Literal["conflict", "red"], reason: str
+    q: Queue, landing: int | None, first: Delivery, head: Commit, why: Literal["conflict", "red"], *, reason: str
 ) -> Draft:
     return Draft(q.stream, e.Evicted(landing=landing, delivery=first.id, head=head, why=why, reason=reason[:600]))
 
@@ -232,15 +231,13 @@ def _testing(plan_: e.LandingPlanned) -> Decision:
 def _landing(plan_: e.LandingPlanned, checked: e.LandingChecked, first: Delivery) -> Decision:
     colour = first.risk.verdict.colour.value if first.risk else "unclassified"
     approver = first.cleared.approver if first.cleared else "nobody"
+    reused = " (for its pull request)" if checked.reused else ""
     return decide(
         f"Land {plan_.tested[:12]}?",
         "land",
         over={"evict": "its run is green and nobody holds it", "wait": "it is first in line"},
         because=(
-            Claim(
-                text=f"run {checked.run} passed on this very commit{' (for its pull request)' if checked.reused else ''}",
-                evidence=f"run {checked.run}",
-            ),
+            Claim(text=f"run {checked.run} passed on this very commit{reused}", evidence=f"run {checked.run}"),
             Claim(text=f"{colour}, approved by {approver}", evidence=f"stream {delivery_stream(first.id)}"),
             Claim(text=f"line: {', '.join(plan_.order)}", evidence=f"landing {plan_.landing}"),
         ),

@@ -13,7 +13,10 @@ from controller.ports import Ports
 
 
 async def trip(ports: Ports, entry: Entry) -> None:
-    """Append the freeze that this roll-back calls for. A lost race means that somebody else has just written it, or a person a stop."""
+    """Append the freeze that this roll-back calls for.
+
+    A lost race means that somebody else has just written it, or a person a stop.
+    """
     service = rest_of(entry.stream).partition("@")[0]
     rollout = fold(entry.stream, await ports.log.read(entry.stream))
     control = await ports.log.read(CONTROL)

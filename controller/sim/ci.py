@@ -14,6 +14,7 @@ from controller.sim.chance import happens, uniform
 from controller.sim.clock import SimClock
 from controller.sim.content import flakiness, has, tests_of
 from controller.sim.forge import Counted, SimForge
+from controller.sim.history import tree_id
 
 SHORTEST_S, LONGEST_S = 1.0, 6.0
 TEST_MS = 40
@@ -67,7 +68,7 @@ class SimCi:
         broken = has(tree, "BROKEN")
         found = []
         for test in tests_of(tree):
-            flake = happens(flakiness(tree, test), self.seed, "flake", test, run.commit)
+            flake = happens(flakiness(tree, test), self.seed, "flake", test, tree_id(tree))
             found.append(TestResult(test, not (broken or flake), TEST_MS, "it is broken" if broken or flake else ""))
         return tuple(found)
 

@@ -18,7 +18,6 @@ from controller.domain.ids import (
     session_of,
     session_stream,
 )
-from controller.domain.money import usd
 from controller.domain.session import fold as fold_session
 from controller.domain.verbs import PushBranch
 from controller.errors import Permanent
@@ -147,7 +146,7 @@ def _push_decision(d: Delivery, branch: Branch, head: Commit, session: SessionId
         },
         because=(
             Claim(
-                text=f"{head[:12]} was made by {made_by}; spent so far {usd(d.cost_micro_usd)}",
+                text=f"{head[:12]} was made by {made_by}",
                 evidence=f"commit {head}",
             ),
         ),

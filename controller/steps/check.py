@@ -8,7 +8,7 @@ from controller.domain import events as e
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
-from controller.domain.ids import Commit, EffectKey, delivery_stream, digest_bytes
+from controller.domain.ids import Commit, EffectKey, delivery_stream
 from controller.domain.verbs import StartRun
 from controller.errors import Permanent
 from controller.ports import CiRun, Conflict, Done, Failed, Ports
@@ -17,6 +17,7 @@ from controller.steps.common import abandon, draft, overdue, push, unsettled, wa
 
 AGENT = "checker"
 MESSAGE_CHARS = 4_000
+LOG_CHARS = 262_144  # the end of it, where the failures are
 FAILURES = 50  # recorded by name; the whole log is a blob
 
 
@@ -93,7 +94,7 @@ async def _report(d: Delivery, ports: Ports, begun: e.CiStarted, run: CiRun) -> 
         failures=tuple(failures),
         run=run.run,
         isolation=run.isolation,
-        log_digest=digest_bytes(run.log.encode()),
+        log=await ports.seals.seal(run.log[-LOG_CHARS:]),
     )
     if report.passed:
         return [draft(d, report)]
@@ -139,7 +140,7 @@ def _decision(d: Delivery, head: Commit, base: Commit) -> Decision:
         f"Run CI on {head[:12]} merged onto {base[:12]}?",
         "run",
         over={"test the head alone": "what lands is the merge, so the merge is what must pass"},
-        because=(Claim(text=f"round {d.rounds + 1} at most, {d.repository}", evidence=f"commit {head}"),),
+        because=(Claim(text=f"{d.rounds} other heads of it have been through CI", evidence=f"commit {head}"),),
         would_change="the bound on rounds, or a conflict with main",
         fallback="a run changes nothing outside its sandbox",
         rules=("checker/test-the-merge", "checker/rounds"),

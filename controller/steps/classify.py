@@ -40,8 +40,8 @@ async def classify(d: Delivery, ports: Ports) -> list[Draft]:
             Claim(text=verdict.reason, evidence=f"commit {change.head}"),
             Claim(
                 text=f"{ci.tests} tests passed on {ci.tested[:12]} (run {ci.run})",
-                evidence=f"blob {ci.log_digest}",
-                digest=ci.log_digest,
+                evidence=f"blob {ci.log.digest}",
+                digest=ci.log.digest,
             ),
         ),
         would_change="other files, more lines, no tests, taint, or another policy version",

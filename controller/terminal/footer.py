@@ -1,4 +1,7 @@
-"""What stands below the lines on a terminal: every delivery under way, and the canary against its baseline as the evidence climbs."""
+"""What stands below the lines on a terminal.
+
+Every delivery under way, and the canary against its baseline as the evidence climbs.
+"""
 
 from __future__ import annotations
 

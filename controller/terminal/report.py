@@ -92,6 +92,9 @@ async def print_status(record: Record, control: list[ControlRow], head: Head, se
         serving = f"release {confirmed.number} ({confirmed.commit[:10]})" if confirmed else "nothing"
         canary = f"{rollout.phase}, canary at {rollout.weight_percent} %"
         console.print(f"\n{rollout.stream.partition('/')[2]}: {serving} is confirmed; {canary}")
+        if rollout.waiting is not None:
+            waiting = f"  waits for {rollout.waiting.waits_for}: {escape(rollout.waiting.reason)}"
+            console.print(waiting, style="yellow", soft_wrap=True)
     for row in control:
         console.print(f"{row.scope} is {row.state}: {escape(row.reason)}", style="bold red")
     console.print(f"\nlog: {head.size} entries, root {head.root}", style="bright_black")

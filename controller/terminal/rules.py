@@ -1,4 +1,7 @@
-"""Rule ids in plain words, for people who were not there when the rules were written. An id without words is shown as it is."""
+"""Rule ids in plain words, for people who were not there when the rules were written.
+
+An id without words is shown as it is.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from controller.terminal.words import Line, line_of
 
 STYLE = {"plain": "default", "good": "green", "bad": "bold red", "care": "yellow", "quiet": "bright_black"}
 MARK = {"plain": "•", "good": "✓", "bad": "✗", "care": "!", "quiet": "·"}
-ABOUT_WIDTH = 28
+ABOUT_WIDTH = 20
 WIDTH = 160  # of a file or a pipe
 
 
@@ -39,7 +39,7 @@ class Screen:
         self.verbose = verbose
         self._file = file or sys.stdout
         width = None if self._file.isatty() else WIDTH
-        system: Literal["auto", "truecolor"] | None = {None: "auto", True: "truecolor", False: None}[color]  # type: ignore[assignment]
+        system: Literal["auto", "truecolor"] | None = {None: "auto", True: "truecolor", False: None}[color]
         self.console = Console(file=self._file, color_system=system, highlight=False, soft_wrap=True, width=width)
         self._began: datetime | None = None  # None: nothing has been shown
         self._footer = Footer()
@@ -67,7 +67,8 @@ class Screen:
         if self.json_lines or not self.console.is_terminal:
             yield
             return
-        with Live(self._footer.render(), console=self.console, transient=True, auto_refresh=False) as self._live:
+        with Live(self._footer.render(), console=self.console, transient=True, auto_refresh=False) as shown:
+            self._live = shown
             try:
                 yield
             finally:
@@ -90,10 +91,10 @@ class Screen:
         seconds = (at - self._began).total_seconds()
         style = STYLE[line.tone]
         about = line.about if len(line.about) <= ABOUT_WIDTH else line.about[: ABOUT_WIDTH - 1] + "…"
-        head = f"[bright_black]{seconds:7.1f}s[/bright_black] [cyan]{escape(about):<{ABOUT_WIDTH}}[/cyan]"
+        head = f"[bright_black]{seconds:6.1f}s[/bright_black] [cyan]{escape(about):<{ABOUT_WIDTH}}[/cyan]"
         self.console.print(f"{head} [{style}]{MARK[line.tone]} {escape(line.text)}[/{style}]")
         if line.detail and (line.loud or self.verbose):
-            self.console.print(f"{'':>{ABOUT_WIDTH + 12}}[bright_black]{escape(line.detail)}[/bright_black]")
+            self.console.print(f"{'':>{ABOUT_WIDTH + 11}}[bright_black]{escape(line.detail)}[/bright_black]")
 
 
 def as_json(entry: Entry, line: Line | None) -> dict[str, Any]:

@@ -10,33 +10,33 @@ from controller.ports import Log
 
 async def story_of(log: Log, delivery: str) -> list[Entry]:
     """Empty: there is no such delivery."""
-    own = {delivery_stream(DeliveryId(delivery)), people_stream(DeliveryId(delivery))}
-    found: list[Entry] = []
-    releases: set[tuple[StreamId, int]] = set()
-    subjects: dict[StreamId, StreamId] = {}
-    async for entry in log.scan():
-        if isinstance(entry.event, e.EffectIntended):
-            subjects[entry.stream] = entry.event.subject
-        if isinstance(entry.event, e.ReleaseOpened) and delivery in entry.event.deliveries:
-            releases.add((entry.stream, entry.event.release))
-        if entry.stream in own or _about(entry, delivery, releases, subjects):
-            found.append(entry)
-    return found
+    story = _Story(delivery)
+    return [entry async for entry in log.scan() if story.tells(entry)]
 
 
-def _about(
-    entry: Entry, delivery: str, releases: set[tuple[StreamId, int]], subjects: dict[StreamId, StreamId]
-) -> bool:
-    match kind_of(entry.stream):
-        case "session":
-            return entry.stream.startswith(f"session/{delivery}/")
-        case "queue":
-            carried = getattr(entry.event, "deliveries", ())
-            return delivery in carried or getattr(entry.event, "delivery", None) == delivery
-        case "rollout":
-            return (entry.stream, getattr(entry.event, "release", 0)) in releases
-        case "effect":
-            subject = subjects.get(entry.stream, "")
-            return subject == f"delivery/{delivery}" or subject.startswith(f"session/{delivery}/")
-        case _:
-            return False
+class _Story:
+    """Reads the log once, in order, and knows of each entry whether it is about the delivery."""
+
+    def __init__(self, delivery: str) -> None:
+        self._delivery = delivery
+        self._own = {delivery_stream(DeliveryId(delivery)), people_stream(DeliveryId(delivery))}
+        self._open: dict[StreamId, bool] = {}  # rollouts, and whether the release under way carries it
+        self._effects: set[StreamId] = set()  # effects that served it
+
+    def tells(self, entry: Entry) -> bool:
+        event, stream = entry.event, entry.stream
+        if isinstance(event, e.ReleaseOpened):
+            self._open[stream] = self._delivery in event.deliveries
+        if isinstance(event, e.EffectIntended) and self._serves(event.subject):
+            self._effects.add(stream)
+        match kind_of(stream):
+            case "queue":
+                carried = getattr(event, "deliveries", ())
+                return self._delivery in carried or getattr(event, "delivery", None) == self._delivery
+            case "effect":
+                return stream in self._effects
+            case _:
+                return self._serves(stream)
+
+    def _serves(self, stream: StreamId) -> bool:
+        return stream in self._own or stream.startswith(f"session/{self._delivery}/") or self._open.get(stream, False)

@@ -84,7 +84,7 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  #
             return _ci(about, event)
         case e.RiskClassified():
             tone: Tone = {"green": "good", "yellow": "care", "red": "bad"}[event.verdict.colour.value]  # type: ignore[assignment]
-            return Line(about, f"{event.verdict.colour.value.capitalize()}: {event.verdict.reason}", tone)
+            return Line(about, event.verdict.reason[0].upper() + event.verdict.reason[1:], tone)
         case e.ApprovalRequested():
             return Line(
                 about, "waits for a person's consent", "care", f"flyball approve {about}  |  flyball reject {about}"
@@ -102,7 +102,7 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  #
         case e.DeliveryConfirmed():
             return Line(about, "CONFIRMED", "good", event.reason)
         case e.DeliveryRegressed():
-            return Line(about, "REGRESSED", "bad", event.reason)
+            return Line(about, f"REGRESSED in release {event.release}", "bad")
         case e.RolledBack():
             return Line(
                 about, f"rolled back to {event.to_commit[:10]}, health verified {event.health_checks} times", "care"
@@ -201,6 +201,10 @@ def _rollout(about: str, event: e.Event) -> Line | None:  # noqa: C901, PLR0911,
             return Line(about, f"{event.weight_percent} % of traffic to release {event.release}")
         case e.Observed():
             return Line(about, canary_line(event), "quiet")
+        case e.Waited():
+            passing = event.waits_for is e.WaitsFor.EFFECT
+            tone: Tone = "quiet" if passing else "care"
+            return Line(about, f"waits for {event.waits_for}: {event.reason}", tone, loud=not passing)
         case e.StepPassed():
             return Line(about, f"step passed: {event.reason}", "good", loud=False)
         case e.RegressionFound():
@@ -243,7 +247,7 @@ def _rollout(about: str, event: e.Event) -> Line | None:  # noqa: C901, PLR0911,
             return None
 
 
-BAR = 24
+BAR = 16
 
 
 def canary_line(event: e.Observed) -> str:
@@ -253,13 +257,13 @@ def canary_line(event: e.Observed) -> str:
     bar = "█" * climbed + "░" * (BAR - climbed)
     canary = _rate(verdict.canary.errors, verdict.canary.requests)
     baseline = _rate(verdict.baseline.errors, verdict.baseline.requests)
-    evidence = f"log E {verdict.log_e_micro / 1e6:+6.2f} of {verdict.threshold_micro / 1e6:.2f} {bar}"
-    return f"{event.weight_percent:>3} %  canary {canary}  baseline {baseline}  {evidence} {verdict.outcome.value}"
+    evidence = f"log E {verdict.log_e_micro / 1e6:+.1f} of {verdict.threshold_micro / 1e6:.1f} {bar}"
+    return f"{event.weight_percent} % canary {canary}, baseline {baseline}, {evidence} {verdict.outcome.value}"
 
 
 def _rate(errors: int, requests: int) -> str:
     share = 100 * errors / requests if requests else 0.0
-    return f"{errors:>4}/{requests:<6} {share:5.2f} %"
+    return f"{errors}/{requests} {share:.1f} %"
 
 
 def _effect(event: e.Event) -> Line | None:

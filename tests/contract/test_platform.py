@@ -1,4 +1,4 @@
-"""What every platform keeps: one canary slot named by release, weights that expire, and a way back that always works."""
+"""What every platform keeps: one canary slot named by release, weights that expire, a way back that always works."""
 
 from __future__ import annotations
 

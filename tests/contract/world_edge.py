@@ -19,7 +19,11 @@ from controller.adapters.otlp_counts import latency_bucket
 from controller.domain.ids import Commit
 from controller.ports import Telemetry
 
-CHECK = "import pathlib, shutil, sys; assert not pathlib.Path('broken').exists(); shutil.copytree('.', sys.argv[1], dirs_exist_ok=True)"
+CHECK = """
+import pathlib, shutil, sys
+assert not pathlib.Path("broken").exists()
+shutil.copytree(".", sys.argv[1], dirs_exist_ok=True)
+"""
 
 
 class EdgeWorld:

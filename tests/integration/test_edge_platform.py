@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,13 @@ from edge_kit import (
     ENVIRONMENT,
     FAILING,
     FIXTURES,
-    NEVER_HEALTHY,
     PYTHON,
-    REPOSITORY,
     SERVICE,
     WELL,
     EdgeKit,
+    names,
     now_ms,
+    reaped,
     until,
 )
 
@@ -69,7 +70,7 @@ async def test_killed_controller_lets_traffic_return_within_the_deadline(kit: Ed
     await kit.start(2, new)
     await kit.healthy(2)
     renewing = await asyncio.create_subprocess_exec(
-        PYTHON, "-c", RENEWER, str(kit.folder), env={**os.environ, "PYTHONPATH": os.getcwd()}
+        PYTHON, "-c", RENEWER, str(kit.folder), env={**os.environ, "PYTHONPATH": str(Path.cwd())}
     )
 
     async def shown() -> bool:
@@ -109,7 +110,8 @@ async def test_killed_edge_comes_back_with_the_confirmed_release_and_without_the
     assert await kit.ask(20) == {old: 20}
     if sys.platform == "linux":
         assert len(pids) == 2
-        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+        alive = names(Path("/proc"))
+        assert not alive & {str(pid) for pid in pids}
 
 
 async def test_client_starts_a_dead_edge_again(kit: EdgeKit) -> None:
@@ -150,9 +152,9 @@ async def test_crashed_canary_gets_errors_and_its_users_an_answer(kit: EdgeKit) 
         await kit.weight(2, 50)
 
 
-async def _soon(look: object) -> bool:
+async def _soon(look: Callable[[], Awaitable[bool]]) -> bool:
     try:
-        return bool(await until(look, "", within_s=2))  # type: ignore[arg-type]
+        return bool(await until(look, "", within_s=2))
     except AssertionError:
         return False
 
@@ -186,9 +188,7 @@ async def test_confirming_under_load_drops_no_request(kit: EdgeKit) -> None:
     await kit.weight(2, 50)
     asking = [asyncio.create_task(kit.ask(60)) for _ in range(4)]
     await kit.confirm(2)
-    seen = sum(
-        [dict(answers) == answers and answers for answers in await asyncio.gather(*asking)], type(await kit.ask(0))()
-    )
+    seen: Counter[str] = sum(await asyncio.gather(*asking), Counter())
     assert set(seen) <= {old, new}
     assert seen.total() == 240
     assert await kit.ask(20) == {new: 20}
@@ -223,10 +223,11 @@ async def test_same_key_with_another_intent_is_refused(kit: EdgeKit) -> None:
     await kit.release(1, kit.commit(WELL))
     await kit.start(2, kit.commit(WELL, {"new": ""}))
     await kit.healthy(2)
-    told = {"service": SERVICE, "environment": ENVIRONMENT, "release": 2, "until_ms": now_ms() + 60_000}
-    await kit.platform.act(EffectKey("one"), SetWeight(**told, weight_percent=5))
+    until_ms = now_ms() + 60_000
+    few = SetWeight(service=SERVICE, environment=ENVIRONMENT, release=2, until_ms=until_ms, weight_percent=5)
+    await kit.platform.act(EffectKey("one"), few)
     with pytest.raises(Permanent, match="another intent"):
-        await kit.platform.act(EffectKey("one"), SetWeight(**told, weight_percent=50))
+        await kit.platform.act(EffectKey("one"), few.model_copy(update={"weight_percent": 50}))
     assert (await kit.status()).weight_percent == 5
 
 
@@ -279,13 +280,14 @@ async def test_forgotten_edge_ends_by_itself(tmp_path: Path) -> None:
     kit = EdgeKit(tmp_path)
     kit.config = EdgeConfig(services=kit.config.services, orphan_seconds=0.5)
     handle = await kit.up()
-    assert os.waitpid(handle.pid, 0)[1] == 0
+    assert await reaped(handle.pid) == 0
     assert not (kit.folder / "ports.json").exists()
     await kit.down()
 
 
 async def test_services_own_metrics_are_preferred_once_the_confirmed_version_sends_them(tmp_path: Path) -> None:
     kit = EdgeKit(tmp_path, start=("{python}", "told_service.py"))
+    kit.config = EdgeConfig(services=kit.config.services, hold_ms=5_000)  # a busy machine may be late
     await kit.up()
     script = (FIXTURES / "told_service.py").read_text()
     old = kit.commit(WELL, {"told_service.py": script, "status": "200"})
@@ -303,23 +305,18 @@ async def test_services_own_metrics_are_preferred_once_the_confirmed_version_sen
     await kit.healthy(2)
     await kit.weight(2, 50)
     since = now_ms() // 1000 * 1000
-    for _ in range(40):
-        await kit.client.get(kit.url())
+    failed = [(await kit.client.get(kit.url())).status_code for _ in range(40)].count(500)
+    assert failed > 5
 
     async def both() -> bool:
         windows = await kit.telemetry.windows(SERVICE, canary=new, baseline=old, from_ms=since, width_ms=1000)
         canary, baseline = (sum(getattr(w, arm).requests for w in windows) for arm in ("canary", "baseline"))
-        assert sum(w.canary.errors for w in windows) == canary
+        assert sum(w.canary.errors for w in windows) == canary <= failed
         assert sum(w.baseline.errors for w in windows) == 0
         assert sum(w.canary.latency.total for w in windows) == canary
-        return bool(canary + baseline == 40 and canary > 5)
+        return bool(canary == failed and baseline >= 40 - failed)
 
     await until(both, "all requests are in closed windows, health checks are not")
     assert await kit.telemetry.first_failure_ms(SERVICE, old) is None
     assert (await kit.telemetry.first_failure_ms(SERVICE, new) or 0) >= since
     await kit.down()
-
-
-def test_repository_is_the_one_that_the_kit_deploys() -> None:
-    assert REPOSITORY == SERVICE
-    assert NEVER_HEALTHY["health"] == 503

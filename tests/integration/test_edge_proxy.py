@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from controller.adapters.edge_http import LOOPBACK, Head, copy_body, read_head
+from controller.adapters.edge_http import LOOPBACK, Conversations, Head, copy_body, read_head
 from controller.adapters.edge_proxy import Proxy
 from controller.adapters.edge_routes import Routes, arm_of, draw
 from controller.adapters.otlp_counts import ServiceCounts, Tally
@@ -28,13 +28,14 @@ class Instance:
     port: int = 0
     serving: bool = True
     heads: list[Head] = field(default_factory=list)
+    conversations: Conversations = field(default_factory=Conversations)
 
     async def talk(self, reader: StreamReader, writer: StreamWriter) -> None:
-        while (head := await read_head(reader)) is not None:
-            self.heads.append(head)
-            if not await self.answers(head, reader, writer):
-                break
-        writer.close()
+        async with self.conversations.one(writer):
+            while (head := await read_head(reader)) is not None:
+                self.heads.append(head)
+                if not await self.answers(head, reader, writer):
+                    break
 
 
 def says(text: str, status: int = 200) -> Answers:
@@ -61,6 +62,7 @@ class World:
         async with asyncio.timeout(5):
             answer = await reader.read()
         writer.close()
+        await writer.wait_closed()
         return int(answer[9:12]), answer.partition(b"\r\n")[2]
 
     async def get(self, path: str = "/", **fields: str) -> tuple[int, bytes]:
@@ -80,7 +82,7 @@ async def running(
     world = World(Proxy(ServiceCounts(), "/health", lambda: world.now), 0)
     public = await world.proxy.listen(0)
     world.port = public.sockets[0].getsockname()[1]
-    servers, arms = [public], []
+    servers, arms, instances = [public], [], []
     for version, answers in ((OLD, old), (NEW, new)):
         if answers is None:
             continue
@@ -88,6 +90,7 @@ async def running(
         server = await asyncio.start_server(instance.talk, LOOPBACK, 0)
         instance.port = server.sockets[0].getsockname()[1]
         servers.append(server)
+        instances.append(instance)
         arms.append(arm_of(version, 1 if version == OLD else 2, [instance]))
     world.proxy.routes = Routes(arms[0], arms[1] if len(arms) > 1 else None, weight, until_ms)
     try:
@@ -98,11 +101,13 @@ async def running(
         for arm in arms:
             for upstream in arm.upstreams:
                 upstream.close()
-        world.proxy.close()
+        await world.proxy.close()
+        for instance in instances:
+            await instance.conversations.end()
 
 
-async def test_weight_is_the_share_of_traces(weight: int = 30) -> None:
-    async with running(says("old"), says("new"), weight) as world:
+async def test_weight_is_the_share_of_traces() -> None:
+    async with running(says("old"), says("new"), 30) as world:
         for number in range(400):
             await world.get(traceparent=f"00-{number:032x}-{1:016x}-01")
         (old, _), (new, _) = world.counted(OLD), world.counted(NEW)
@@ -168,7 +173,8 @@ async def test_small_and_large_bodies_arrive_whole() -> None:
         for size in (10, 300_000):
             head = f"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n".encode()
             assert (await world.ask(head + b"a" * size))[1].endswith(str(size).encode())
-        chunked = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n3;x=y\r\nyou\r\n0\r\nt: t\r\n\r\n"
+        head = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        chunked = head + b"5\r\nhello\r\n3;x=y\r\nyou\r\n0\r\nt: t\r\n\r\n"
         assert (await world.ask(chunked))[1].endswith(b"8")
 
 
@@ -205,6 +211,7 @@ async def test_connection_is_kept_on_both_sides() -> None:
             assert head is not None
             await reader.readexactly(1)
         writer.close()
+        await writer.wait_closed()
         arm = world.proxy.routes.confirmed
         assert arm is not None
         connections = len(arm.upstreams[0].idle)
@@ -283,6 +290,7 @@ async def test_chunk_of_uncertain_size_ends_the_connection() -> None:
         async with asyncio.timeout(5):
             assert await reader.read() == b""
         writer.close()
+        await writer.wait_closed()
         assert world.counted(OLD) == (0, 0)
 
 

@@ -212,7 +212,8 @@ async def test_a_call_says_its_place_with_both_numbers_or_none(world: World, wir
     for place in places:
         # {turn: 1}, {index: 1}, {turn: -1, index: 0}, {turn: True, index: 0}, {turn: 1.0, index: 0}):
         assert "whole numbers" in (await wire.post(call("list_files", **place))).json()["error"]["message"]
-    await wire.post(call("list_files", **{turn: 4, index: 2}))
+    here: dict[str, Any] = {turn: 4, index: 2}
+    await wire.post(call("list_files", **here))
     await wire.post()
     await wire.post()
     assert [record.index for record in await world.desk.turn_records(SESSION, 4)] == [2]

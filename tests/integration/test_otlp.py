@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import math
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +53,8 @@ class World:
         answer = await self.post(export.SerializeToString())
         assert answer.status_code == 200
         assert answer.headers["content-type"] == PROTOBUF
-        return ExportMetricsServiceResponse.FromString(answer.content)
+        said: ExportMetricsServiceResponse = ExportMetricsServiceResponse.FromString(answer.content)
+        return said
 
     def windows(self, from_ms: int = START_MS, width_ms: int = 1000) -> list[WindowCounts]:
         return self.counts.windows(V2, V1, from_ms=from_ms, width_ms=width_ms, now_ms=self.now, hold_ms=1000)
@@ -61,11 +63,13 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     world = World()
-    server = await SmallServer(Receiver(world.ingest()).handle, LARGEST_BODY_BYTES, most_at_once=2).listen(0)
+    small = SmallServer(Receiver(world.ingest()).handle, LARGEST_BODY_BYTES, most_at_once=2)
+    server = await small.listen(0)
     world.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield world
     await world.client.aclose()
     server.close()
+    await small.conversations.end()
 
 
 def export(
@@ -89,7 +93,7 @@ def export(
         of_resource.resource.attributes.add(key=key).value.string_value = value
     metric = of_resource.scope_metrics.add().metrics.add(name="http.server.request.duration", unit="s")
     histogram = metric.exponential_histogram
-    histogram.aggregation_temporality = temporality  # type: ignore[assignment]
+    histogram.aggregation_temporality = temporality
     point = histogram.data_points.add(start_time_unix_nano=since_ms * 10**6, time_unix_nano=at_ms * 10**6, scale=scale)
     point.attributes.add(key="http.response.status_code").value.int_value = status
     point.attributes.add(key="http.route").value.string_value = route
@@ -172,9 +176,8 @@ async def test_finer_histograms_are_merged_exactly(world: World) -> None:
 
 
 def latency_bucket_at(value: float, scale: int) -> int:
-    import math  # noqa: PLC0415
-
-    return math.ceil(math.log2(value) * 2**scale) - 1
+    buckets_per_doubling: int = 1 << scale
+    return math.ceil(math.log2(value) * buckets_per_doubling) - 1
 
 
 async def test_coarser_histogram_is_refused_with_what_to_change(world: World) -> None:
@@ -269,6 +272,7 @@ async def test_sender_beyond_what_is_read_at_once_is_told_to_come_back(world: Wo
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
     for _, writer in slow:
         writer.close()
+        await writer.wait_closed()
 
 
 async def test_windows_that_counts_cannot_give_are_refused(world: World) -> None:

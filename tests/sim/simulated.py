@@ -21,7 +21,8 @@ from controller.agents.session import Saver
 from controller.domain.delivery import Delivery
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Entry
-from controller.domain.ids import DeliveryId, Digest, StreamId, delivery_stream, queue_stream, rest_of, rollout_stream
+from controller.domain.events import WaitsFor
+from controller.domain.ids import DeliveryId, Digest, delivery_stream, queue_stream, rest_of, rollout_stream
 from controller.domain.queue import Queue
 from controller.domain.queue import fold as fold_queue
 from controller.domain.rollout import Rollout, RolloutPhase
@@ -32,7 +33,6 @@ from controller.ledger.rebuild import differences, rebuilt, stored
 from controller.ledger.seals import LocalSeals
 from controller.ledger.sqlite import SqliteLog
 from controller.loop import Loop
-from controller.ports import Log
 from controller.service.sweep import Pace, Sweep
 from controller.sim.assembly import Shared, wire
 from controller.sim.blobs import SimBlobs
@@ -41,7 +41,7 @@ from controller.sim.world import MAIN, PRODUCTION, SERVICE, SHOP, SimWorld
 from rbac.decide import Authority
 from rbac.model import Served
 
-PACE = Pace(tail=0.2, sweep=10.0, outside=1.0, window=1.0, patient=15.0)
+PACE = Pace(tail=0.2, sweep=10.0, outside=2.0, window=1.0, patient=15.0)
 ASKER, OWNER = "ann", "olga"
 ROLLOUT = rollout_stream(SERVICE, PRODUCTION)
 QUEUE = queue_stream(SHOP, MAIN)
@@ -95,6 +95,8 @@ class Simulation:
     path: Path | str = ":memory:"
     keep_checkpoints: bool = True
     controllers: list[Controller] = field(default_factory=list)
+    consented: set[object] = field(default_factory=set)
+    consenting: bool = False  # somebody consents to whatever asks for it
     ticks: int = 0
 
     def __post_init__(self) -> None:
@@ -116,12 +118,14 @@ class Simulation:
 
         return opened()
 
-    def start(self, name: str, *, kill_at: int | None = None, racing: Random | None = None, **more: object) -> Controller:
+    def start(
+        self, name: str, *, kill_at: int | None = None, racing: Random | None = None, sweep: type[Sweep] = Sweep, **more: object
+    ) -> Controller:
         """A new process with nothing but the log and the world."""
         process = Process(name, self.world.clock, kill_at=kill_at, racing=racing, **more)  # type: ignore[arg-type]
         wired = wire(self.world, self.shared, process)
-        sweep = Sweep(wired.ports, Loop(wired.ports), wired.lease, wired.runner.run, PACE)
-        controller = Controller(process, sweep)
+        heart = sweep(wired.ports, Loop(wired.ports), wired.lease, wired.runner.run, PACE)
+        controller = Controller(process, heart)
         self.controllers.append(controller)
         return controller
 
@@ -172,6 +176,8 @@ class Simulation:
             if order is not None:
                 order.shuffle(living)
             await self._round(living)
+            if self.consenting:
+                await self._consent()
             if bury:
                 await self._bury_the_dead()
         raise AssertionError(f"the world does not come to rest: {await self.state()}")
@@ -181,6 +187,15 @@ class Simulation:
             return False
 
         await self.run(never, seconds=seconds)
+
+    async def _consent(self) -> None:
+        for row in await self.log.live("delivery/"):
+            if row.waits_on is None or not row.waits_on.startswith("people/"):
+                continue
+            one = await self.delivery(DeliveryId(rest_of(row.stream)))
+            if one.waiting is not None and one.waiting.waits_for is WaitsFor.CONSENT and one.head not in self.consented:
+                self.consented.add(one.head)
+                await self.intake.act("olga", "approve", one.id, event_id=f"consent-{one.head}")
 
     async def _reached(self, until: Callable[[], object] | None) -> bool:
         found = (until or self.resting)()
@@ -196,16 +211,16 @@ class Simulation:
 
     async def _come_to_rest(self, living: Sequence[Controller]) -> None:
         """Until everything is done or sleeps on the virtual clock."""
-        if not self.world.clock.sleeping:
-            tasks = [task for one in living for task in one.sweep.driving.values()]
-            while tasks and not self.world.clock.sleeping:
-                await asyncio.wait(tasks, timeout=0)
-                tasks = [task for task in tasks if not task.done()]
-            if not tasks:
+        tasks = [task for one in living for task in one.sweep.driving.values()]
+        while not self.world.clock.sleeping:
+            await asyncio.sleep(0)
+            if all(task.done() for task in tasks):
                 await asyncio.sleep(0)  # what is done takes itself off the list
+                _retrieve(tasks)
                 return
         for _ in range(SPINS):
             await asyncio.sleep(0)
+        _retrieve(tasks)
 
     async def _move_the_clock(self, living: Sequence[Controller]) -> None:
         now = self.world.clock.now()
@@ -240,9 +255,8 @@ class Simulation:
         self.log.close()
 
 
-def as_log(log: Log) -> Log:
-    return log
-
-
-def stream_kinds(entries: Sequence[Entry], stream: StreamId) -> list[str]:
-    return [entry.kind for entry in entries if entry.stream == stream]
+def _retrieve(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """A killed process leaves tasks behind whose end nobody waits for."""
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()

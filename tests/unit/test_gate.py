@@ -1,0 +1,372 @@
+"""The one way out: what is written before the world is touched, who may touch it, and that it is touched once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
+
+from facts_kit import BY, WHY, HandClock
+
+from controller.adapters.grants import RbacGrants
+from controller.domain import events as e
+from controller.domain.entry import Draft
+from controller.domain.guards import ControlRow
+from controller.domain.ids import (
+    CONTROL,
+    Branch,
+    Commit,
+    DeliveryId,
+    EffectKey,
+    Repository,
+    StreamId,
+    delivery_stream,
+    effect_stream,
+)
+from controller.domain.verbs import Ok, Port, PushBranch, Tell, Told, Verb
+from controller.errors import FlyballError, Permanent, Refused, Unavailable
+from controller.gate import EffectGate
+from controller.ledger.sqlite import SqliteLog
+from controller.ports import Blocked, Done, Failed, Hands, Outcome, Pending, Unknown
+from rbac.decide import Authority
+from rbac.model import Served
+
+DELIVERY = DeliveryId("shop-1a2b3c")
+SUBJECT = delivery_stream(DELIVERY)
+KEY = EffectKey(f"tell/{DELIVERY}/confirmed")
+TELL = Tell(to="person:0123456789ab", thread=DELIVERY, text="it is live")
+PUSH_KEY = EffectKey("push/agent/shop-1a2b3c/1/new")
+PUSH = PushBranch(
+    repository=Repository("shop"), branch=Branch("agent/shop-1a2b3c/1"), commit=Commit("a" * 40), expect=None
+)
+
+
+@cache
+def _grants() -> RbacGrants:
+    return RbacGrants(Authority([Served(repository="shop", branch="main")]))
+
+
+@dataclass
+class Outside:
+    """A world that remembers: what was done under which key, and how often it was asked."""
+
+    done: dict[EffectKey, Any] = field(default_factory=dict)
+    acts: list[EffectKey] = field(default_factory=list)
+    looks: list[EffectKey] = field(default_factory=list)
+    answer: Callable[[], BaseException | None] = lambda: None  # what goes wrong after the deed
+    refuses: str = ""  # a definite no, and nothing is done
+    door: asyncio.Event | None = None  # None: open. Else an act waits behind it
+    meanwhile: Callable[[], None] = lambda: None
+
+    async def act(self, key: EffectKey, verb: Verb) -> Any:
+        self.acts.append(key)
+        self.meanwhile()
+        if self.refuses:
+            raise Permanent(self.refuses, "Ask for something else")
+        if self.door is not None:
+            await self.door.wait()
+        self.done.setdefault(key, Told(message="1") if isinstance(verb, Tell) else Ok())
+        if (error := self.answer()) is not None:
+            raise error
+        return self.done[key]
+
+    async def find(self, key: EffectKey, verb: Verb) -> Any:
+        self.looks.append(key)
+        return self.done.get(key)
+
+
+class StaleLog(SqliteLog):
+    """Whoever asks it for stops is told of none: they may be written in the very next moment."""
+
+    async def control(self) -> list[ControlRow]:
+        return []
+
+
+class Bench:
+    """One log, one world, and as many workers as a test wants."""
+
+    def __init__(self, log: type[SqliteLog] = SqliteLog) -> None:
+        self.clock = HandClock()
+        self.world = Outside()
+        self.forbidden: Callable[[tuple[Draft, ...]], bool] = lambda _: False
+        self.log = log(":memory:", self.clock, inline=True, before_append=self._before)
+
+    def _before(self, drafts: tuple[Draft, ...]) -> None:
+        if self.forbidden(drafts):
+            raise Unavailable("the disk is full", "Free some space")
+
+    def worker(self, name: str, *, gone: Callable[[str], bool] = lambda _: False) -> EffectGate:
+        hands: dict[Port, Hands] = {"chat": self.world, "forge": self.world}
+        return EffectGate(log=self.log, clock=self.clock, grants=_grants(), hands=hands, worker=name, gone=gone)
+
+    async def effect(self, key: EffectKey = KEY) -> list[Any]:
+        return [entry.event for entry in await self.log.read(effect_stream(key))]
+
+    async def say(self, event: e.Event) -> None:
+        size = len(await self.log.read(CONTROL))
+        await self.log.append([Draft(CONTROL, event)], expect={CONTROL: size}, by=BY)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    found = Bench()
+    yield found
+    found.log.close()
+
+
+async def tell(gate: EffectGate, *, agent: str = "merger", verb: Verb = TELL, key: EffectKey = KEY) -> Outcome:
+    return await gate.act(agent, verb, key=key, decision=WHY, subject=SUBJECT)
+
+
+async def push(gate: EffectGate, agent: str = "author") -> Outcome:
+    return await gate.act(agent, PUSH, key=PUSH_KEY, decision=WHY, subject=SUBJECT)
+
+
+def stopped(scope: str) -> e.Stopped:
+    return e.Stopped(scope=scope, by="person:0123456789ab", reason="it smells", event_id="1")
+
+
+# --- once -------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_intent_with_its_reasons_is_durable_before_the_world_is_touched(bench: Bench) -> None:
+    seen: list[int] = []
+    bench.world.meanwhile = lambda: seen.append(
+        len(bench.log._writer.db.execute("select 1 from entries where kind = 'EffectIntended'").fetchall())
+    )
+    outcome = await tell(bench.worker("w1"))
+    intent, done = await bench.effect()
+    assert seen == [1]
+    assert outcome == Done(Told(message="1"), 0)
+    assert (intent.owner, intent.fence, intent.agent, intent.decision) == ("w1", 1, "merger", WHY)
+    assert intent.allowed_by
+    assert (done.how, json.loads(done.result)) == ("acted", {"message": "1"})
+
+
+async def test_asking_again_gives_the_recorded_answer_and_touches_nothing(bench: Bench) -> None:
+    first = await tell(bench.worker("w1"))
+    assert await tell(bench.worker("w2")) == first
+    assert bench.world.acts == [KEY]
+    assert len(await bench.effect()) == 2
+
+
+async def test_a_key_means_one_effect_for_ever(bench: Bench) -> None:
+    gate = bench.worker("w1")
+    await tell(gate)
+    with pytest.raises(Permanent, match="other arguments"):
+        await tell(gate, verb=TELL.model_copy(update={"text": "it is not live"}))
+    assert bench.world.acts == [KEY]
+
+
+async def test_one_worker_that_asks_twice_at_once_acts_once(bench: Bench) -> None:
+    bench.world.door = asyncio.Event()
+    gate = bench.worker("w1")
+    first = asyncio.ensure_future(tell(gate))
+    await asyncio.sleep(0)
+    assert isinstance(await tell(gate), Pending)
+    bench.world.door.set()
+    assert isinstance(await first, Done)
+    assert bench.world.acts == [KEY]
+
+
+async def test_a_second_worker_waits_for_the_first_ones_deadline(bench: Bench) -> None:
+    bench.world.answer = lambda: Unavailable("no answer came")
+    assert isinstance(await tell(bench.worker("w1")), Pending)
+    intent = (await bench.effect())[0]
+    bench.clock.pass_(TELL.deadline_s - 1)
+    assert await tell(bench.worker("w2")) == Pending(intent.deadline)
+    assert (bench.world.acts, bench.world.looks) == ([KEY], [])
+
+
+async def test_after_the_deadline_another_worker_claims_looks_and_finds_what_was_done(bench: Bench) -> None:
+    bench.world.answer = lambda: Unavailable("no answer came")
+    await tell(bench.worker("w1"))
+    bench.clock.pass_(TELL.deadline_s)
+    assert isinstance(await tell(bench.worker("w2")), Done)
+    _, claim, done = await bench.effect()
+    assert (claim.owner, claim.fence) == ("w2", 2)
+    assert (done.how, done.fence) == ("found", 2)
+    assert (bench.world.acts, bench.world.looks) == ([KEY], [KEY])
+
+
+async def test_what_the_world_does_not_know_is_done_after_looking(bench: Bench) -> None:
+    bench.world.door = asyncio.Event()  # the first worker dies before it has done anything
+    dying = asyncio.ensure_future(tell(bench.worker("w1")))
+    await asyncio.sleep(0)
+    dying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await dying
+    bench.world.door = None
+    bench.clock.pass_(TELL.deadline_s)
+    assert isinstance(await tell(bench.worker("w2")), Done)
+    assert bench.world.looks == [KEY]
+    assert (await bench.effect())[-1].how == "acted"
+
+
+async def test_a_worker_known_to_be_dead_is_not_waited_for(bench: Bench) -> None:
+    bench.world.answer = lambda: Unavailable("no answer came")
+    await tell(bench.worker("w1"))
+    bench.world.answer = lambda: None
+    assert isinstance(await tell(bench.worker("w2", gone=lambda name: name == "w1")), Done)
+    assert (await bench.effect())[-1].how == "found"
+
+
+async def test_a_late_workers_outcome_is_turned_away_by_its_fence(bench: Bench) -> None:
+    door = bench.world.door = asyncio.Event()
+    late = asyncio.ensure_future(tell(bench.worker("late")))
+    await asyncio.sleep(0)
+    bench.clock.pass_(TELL.deadline_s)
+    bench.world.door = None
+    assert isinstance(await tell(bench.worker("prompt")), Done)
+    door.set()
+    assert isinstance(await late, Pending)
+    ends = [event for event in await bench.effect() if isinstance(event, e.EffectDone)]
+    assert [end.fence for end in ends] == [2]
+    assert isinstance(await tell(bench.worker("late")), Done)
+
+
+async def test_two_workers_that_claim_at_once_act_once(bench: Bench) -> None:
+    bench.world.answer = lambda: Unavailable("no answer came")
+    await tell(bench.worker("w1"))
+    bench.world.answer, bench.world.done = lambda: None, {}
+    bench.clock.pass_(TELL.deadline_s)
+    outcomes = await asyncio.gather(tell(bench.worker("w2")), tell(bench.worker("w3")))
+    assert {type(one) for one in outcomes} <= {Done, Pending}
+    assert bench.world.acts == [KEY, KEY]
+    assert len([event for event in await bench.effect() if isinstance(event, e.EffectClaimed)]) == 1
+
+
+async def test_what_can_neither_be_found_nor_repeated_ends_unknown_and_is_never_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tell, "single", "neither")
+    bench.world.answer = lambda: Unavailable("no answer came")
+    await tell(bench.worker("w1"))
+    for _ in range(3):
+        bench.clock.pass_(TELL.deadline_s + 1)
+        assert isinstance(await tell(bench.worker("w2")), Unknown)
+    assert (bench.world.acts, bench.world.looks) == ([KEY], [])
+    assert [event.kind() for event in await bench.effect()] == ["EffectIntended", "EffectClaimed", "EffectUnknown"]
+
+
+# --- when the world does not do as it is told -------------------------------------------------------------------------
+
+
+async def test_a_definite_no_of_the_world_is_recorded_and_final(bench: Bench) -> None:
+    bench.world.refuses = "the channel is archived"
+    gate = bench.worker("w1")
+    outcome = await tell(gate)
+    assert isinstance(outcome, Failed)
+    assert "the channel is archived" in outcome.reason
+    bench.world.refuses = ""
+    assert isinstance(await tell(gate), Failed)
+    assert bench.world.acts == [KEY]
+    assert (await bench.effect())[-1].kind() == "EffectFailed"
+
+
+async def test_an_act_that_takes_too_long_stays_open_and_is_looked_for_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tell, "deadline_s", 1)  # the bound is real time: one second is the least there is
+    bench.world.door = asyncio.Event()
+    outcome = await tell(bench.worker("w1"))
+    assert outcome == Pending((await bench.effect())[0].deadline)
+    assert [event.kind() for event in await bench.effect()] == ["EffectIntended"]
+    bench.world.door.set()
+    bench.clock.pass_(1)
+    assert isinstance(await tell(bench.worker("w1")), Done)
+    assert bench.world.looks == [KEY]
+
+
+async def test_a_defect_in_the_hands_is_no_outcome(bench: Bench) -> None:
+    bench.world.answer = lambda: ZeroDivisionError("of all things")
+    with pytest.raises(ZeroDivisionError):
+        await tell(bench.worker("w1"))
+    assert [event.kind() for event in await bench.effect()] == ["EffectIntended"]
+
+
+async def test_without_the_log_nothing_is_done(bench: Bench) -> None:
+    bench.forbidden = lambda _: True
+    with pytest.raises(Unavailable, match="the disk is full"):
+        await tell(bench.worker("w1"))
+    assert bench.world.acts == []
+    bench.log.close()
+    with pytest.raises(Unavailable):
+        await tell(bench.worker("w1"))
+    assert bench.world.acts == []
+
+
+async def test_a_deed_whose_outcome_could_not_be_written_is_found_and_not_done_twice(bench: Bench) -> None:
+    bench.forbidden = lambda drafts: isinstance(drafts[0].event, e.EffectDone)
+    with pytest.raises(Unavailable):
+        await tell(bench.worker("w1"))
+    bench.forbidden = lambda _: False
+    bench.clock.pass_(TELL.deadline_s)
+    assert isinstance(await tell(bench.worker("w1")), Done)
+    assert bench.world.acts == [KEY]
+    assert (await bench.effect())[-1].how == "found"
+
+
+# --- who may ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["nobody", "observer", ""])
+async def test_an_agent_without_the_grant_is_refused_and_leaves_the_world_alone(bench: Bench, agent: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await push(bench.worker("w1"), agent)
+    assert refused.value.rules
+    assert refused.value.way_out
+    assert bench.world.acts == []
+    assert await bench.effect(PUSH_KEY) == []
+
+
+async def test_an_author_pushes_the_branch_of_its_own_delivery_and_of_no_other(bench: Bench) -> None:
+    gate = bench.worker("w1")
+    other = StreamId("delivery/shop-ffffff")
+    with pytest.raises(Refused):
+        await gate.act("author", PUSH, key=PUSH_KEY, decision=WHY, subject=other)
+    assert isinstance(await push(gate), Done)
+
+
+@pytest.mark.parametrize("scope", ["all", "agent:author", "repository:shop"])
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+async def test_a_stop_blocks_what_moves_forward_and_nothing_that_is_safe(bench: Bench, scope: str, how: str) -> None:
+    await bench.say(stopped(scope) if how == "stopped" else e.Frozen(scope=scope, reason="it smells"))
+    gate = bench.worker("w1")
+    assert await push(gate) == Blocked(scope, f"{how}: it smells")
+    assert await gate.blocked("author", PushBranch, repository=Repository("shop"), service=None) is not None
+    assert isinstance(await tell(gate, agent="author"), Done)
+    assert await gate.blocked("author", Tell, repository=Repository("shop"), service=None) is None
+    assert (bench.world.acts, await bench.effect(PUSH_KEY)) == ([KEY], [])
+    await bench.say(e.Resumed(scope=scope, by="person:0123456789ab", reason="aired", event_id="2"))
+    assert isinstance(await push(gate), Done)
+
+
+@pytest.mark.parametrize("scope", ["agent:merger", "repository:billing", "service:shop"])
+async def test_a_stop_elsewhere_is_nobody_elses_business(bench: Bench, scope: str) -> None:
+    await bench.say(stopped(scope))
+    assert isinstance(await push(bench.worker("w1")), Done)
+
+
+async def test_a_stop_that_lands_between_the_look_and_the_intent_still_blocks() -> None:
+    bench = Bench(StaleLog)
+    await bench.say(stopped("all"))
+    assert isinstance(await push(bench.worker("w1")), Blocked)
+    assert (bench.world.acts, await bench.effect(PUSH_KEY)) == ([], [])
+    bench.log.close()
+
+
+async def test_every_refusal_is_an_error_with_a_way_out(bench: Bench) -> None:
+    with pytest.raises(FlyballError) as refused:
+        await tell(bench.worker("w1"), agent="nobody")
+    assert "nobody" in refused.value.message
+    assert refused.value.way_out
