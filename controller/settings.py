@@ -40,6 +40,18 @@ PROTECTED = (
 )
 
 
+# Bounds that another section sets: written under [bounds], they would be without effect.
+SAID_ELSEWHERE = {
+    "call_micro_usd": "budget.call_usd",
+    "session_micro_usd": "budget.session_usd",
+    "delivery_micro_usd": "budget.delivery_usd",
+    "day_micro_usd": "budget.day_usd",
+    "session_turns": "agents.turns",
+    "session_seconds": "agents.seconds",
+    "ci_seconds": "test.seconds",
+}
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -163,6 +175,9 @@ def load(path: Path) -> Settings:
 
 
 def parse(raw: dict[str, Any], where: str = FILE) -> Settings:
+    for bound, setting in SAID_ELSEWHERE.items():
+        if isinstance(raw.get("bounds"), dict) and bound in raw["bounds"]:
+            raise ConfigError(f"{where}: bounds.{bound} is not a setting", f"Set {setting} instead")
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:

@@ -28,6 +28,7 @@ from tools.toolbox import Toolbox
 
 HOST = "127.0.0.1"
 BACKLOG = 128
+MAX_CONNECTIONS = 1_000  # as many as sessions can be signed in; one more is answered 503
 STOP_S = 5
 KEEP_ALIVE_S = 60  # far above the 5 s after which clients drop idle connections, so that none is closed in their hands
 NO_TURN = -1  # of callers that do not count turns; their calls are counted here
@@ -79,6 +80,7 @@ class Gateway:
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_S,
         )
@@ -147,7 +149,7 @@ class _Server(uvicorn.Server):
 
 
 def _listener(port: int) -> socket.socket:
-    # asyncio switches Nagle's algorithm off only for sockets that name their protocol; with it on, an answer takes 40 ms
+    # asyncio switches Nagle's algorithm off only where a socket names its protocol; with it on, an answer takes 40 ms
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -47,6 +47,8 @@ def place(repo: Path | None, state: Path | None) -> Place:
     """Look for flyball.toml in `repo` (or here, or above), and for the state beside it unless `state` is given."""
     if state is not None and (state / FILE).is_file():  # a demo keeps its own settings in its state folder
         return Place(load(state / FILE), state, state)
+    if state is not None and repo is None and (state.resolve().parent / FILE).is_file():
+        repo = state.resolve().parent
     root = repo.resolve() if repo else _upwards(Path.cwd())
     return Place(load(root / FILE), root, state or root / STATE)
 

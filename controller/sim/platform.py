@@ -170,7 +170,8 @@ class SimPlatform:
             state.lapsed_release = None
             return CanaryStarted(instances=verb.instances)
         if held is not None and not (held.weight_at(now_ms) == 0 and verb.release > held.release):
-            raise Permanent(f"the canary slot holds release {held.release}", "Restore traffic or confirm it first")
+            words = f"release {verb.release} cannot start: the canary slot holds release {held.release}"
+            raise Permanent(words, "Restore traffic or confirm it first")
         if state.confirmed is not None and verb.release <= state.confirmed.release:
             raise Permanent(f"release {verb.release} is no newer than the confirmed one", "Open another release")
         state.canary, state.lapsed_release = wanted, None
@@ -217,9 +218,11 @@ class SimPlatform:
         return Restored(at_ms=now_ms, health_checks=GOOD_CHECKS if state.confirmed else 0)
 
     def _canary_of(self, state: SlotState, release: int) -> Deployed:
-        if state.canary is None or state.canary.release != release:
-            raise Permanent(f"release {release} is not under canary", "Start its canary first")
-        return state.canary
+        held = state.canary
+        if held is None or held.release != release:
+            holds = f"release {held.release} is" if held else "the slot is free"
+            raise Permanent(f"release {release} is not under canary: {holds}", "Act on the release that holds the slot")
+        return held
 
     def _serve(self, state: SlotState) -> None:
         canary, confirmed = state.canary, state.confirmed

@@ -77,8 +77,9 @@ class SimPlatformWorld:
     async def traffic(self, requests: int) -> Counter[str]:
         status = await self.platform.status(self.service, self.environment)
         share = requests * status.weight_percent // 100
-        told = {status.confirmed_commit or "": requests - share, status.canary_commit or "": share}
-        return Counter({commit: number for commit, number in told.items() if number})
+        told = Counter({status.confirmed_commit or "": requests - share})
+        told[status.canary_commit or ""] += share
+        return +told
 
     async def until(self, look: Callable[[], Awaitable[bool]], what: str) -> None:
         for _ in range(LOOKS):

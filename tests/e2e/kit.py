@@ -115,6 +115,56 @@ def exported(git_dir: Path, revision: str, into: Path) -> Path:
     return into
 
 
+PLAIN = """\
+[repository]
+name = "plain"
+
+[service]
+name = "plain"
+start = ["{python}", "-m", "converter"]
+telemetry = "proxy"
+
+[rollout]
+steps_percent = [25, 50, 100]
+step_requests = 40
+step_dwell_ms = 2000
+window_ms = 1000
+segment_ms = 2000
+weight_ttl_ms = 5000
+warmup_ms = 500
+bake_ms = 1000
+baseline_ms = 3000
+ready_seconds = 20
+
+[judge]
+slo_error_ppm = 50000
+min_step_requests = 40
+"""
+
+
+def plain(folder: Path, settings: str = PLAIN) -> Path:
+    """The example without telemetry of its own, and a flyball.toml for it."""
+    repository(folder, EXAMPLES / "plain")
+    (folder / "flyball.toml").write_text(settings)
+    return folder
+
+
+@contextlib.contextmanager
+def traffic(port: int, folder: Path, *, rps: int = 60, seconds: int = 240) -> Iterator[Path]:
+    """A bounded crowd, three in ten of whom ask about frost. Gives the file of their statistics."""
+    stats = folder / "traffic.json"
+    command = [sys.executable, "-m", "controller.adapters.loadgen", "--url", f"http://127.0.0.1:{port}", "--seed", "7"]
+    command += ["--profile", str(SCRIPTS / "traffic.yaml"), "--rps", str(rps), "--seconds", str(seconds)]
+    command += ["--max-requests", str(rps * seconds), "--stats-file", str(stats)]
+    with (folder / "traffic.log").open("wb") as said:
+        users = subprocess.Popen(command, env=ENVIRONMENT, stdout=said, stderr=said)
+    try:
+        yield stats
+    finally:
+        users.terminate()
+        users.wait(10)
+
+
 # --- the state folder, as evidence -----------------------------------------------------------------------------------
 
 
@@ -198,6 +248,11 @@ class State:
         """Effect keys that the edge has carried out, with their verbs."""
         state = json.loads((self.folder / "edge" / "state.json").read_text())
         return {key: done["verb"] for key, done in state["done"].items()}
+
+    def port(self, service: str) -> int | None:
+        """Where users reach the service. None: nowhere yet."""
+        edge = self.edge()
+        return int(edge["services"][service]) if edge else None
 
     def end_edge(self) -> None:
         edge = self.edge()

@@ -1,4 +1,7 @@
-"""The launcher on machines of many kinds: real shells, real environments, real installs from a folder instead of a network."""
+"""The launcher on machines of many kinds: real shells, real environments, real installs (from a folder, not a network).
+
+Most machines have a `uv` that copies an environment made once and lets pip fill it, because making one takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -87,8 +90,21 @@ class Machine:
         return {path.name for path in self.checkout.iterdir() if path.name.startswith(".venv")}
 
 
+@pytest.fixture(scope="session")
+def uv_script(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Knows the two command lines that bootstrap.py uses, and fails on any other."""
+    empty = tmp_path_factory.mktemp("environment")
+    subprocess.run([BASE, "-m", "venv", empty], check=True, timeout=100)
+    return f"""
+case "$1 $5 $2" in
+    "venv "*) {shutil.which("cp")} -R "{empty}/." "$6" ;;
+    "pip --python install") inside=$6; shift 6; exec "$inside" -m pip install --quiet --no-compile "$@" ;;
+    *) exit 2 ;;
+esac"""
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path, uv_script: str) -> Machine:
     made = Machine(tmp_path / "check out", tmp_path / "bin", tmp_path / "wheels")
     for folder in (made.checkout, made.path, made.wheels, made.checkout / "controller"):
         folder.mkdir()
@@ -99,6 +115,7 @@ def machine(tmp_path: Path) -> Machine:
     for tool in TOOLS:
         (made.path / tool).symlink_to(str(shutil.which(tool)))
     made.put("python3", f'exec "{BASE}" "$@"')
+    made.put("uv", uv_script)
     made.lock("1.0")
     return made
 
@@ -111,6 +128,7 @@ def test_first_start_makes_the_environment_and_later_ones_need_no_python_on_path
     (elsewhere / "controller" / "__init__.py").write_text("raise SystemExit('this is not Flyball')")
     link = tmp_path / "linked"
     link.symlink_to(machine.checkout / "flyball")
+    (machine.path / "uv").unlink()
 
     first = machine.start("run", "two words", cwd=elsewhere)
     (machine.path / "python3").unlink()
@@ -199,6 +217,7 @@ def test_development_tools_stay_when_the_lock_changes_and_uv_that_fails_is_no_ob
 
 
 def test_python_that_is_too_old_is_named_with_what_to_install(machine: Machine) -> None:
+    (machine.path / "uv").unlink()
     machine.put("python3", 'case "$2" in *print*) echo 3.10.12 ;; *) exit 1 ;; esac')
     machine.put("apt-get", "exit 1")
     refused = machine.start()
@@ -215,6 +234,7 @@ def test_newer_python_is_found_beside_one_that_is_too_old(machine: Machine) -> N
 
 
 def test_no_python_at_all_is_told(machine: Machine) -> None:
+    (machine.path / "uv").unlink()
     (machine.path / "python3").unlink()
     refused = machine.start()
     assert refused.returncode == 1
@@ -223,6 +243,7 @@ def test_no_python_at_all_is_told(machine: Machine) -> None:
 
 
 def test_python_without_ensurepip_names_the_one_package(machine: Machine, tmp_path: Path) -> None:
+    (machine.path / "uv").unlink()
     hide_from_python(machine, tmp_path, "ensurepip", "virtualenv", "pip")
     machine.put("apt-get", "exit 1")
     refused = machine.start()

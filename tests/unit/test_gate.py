@@ -80,6 +80,7 @@ class Outside:
         return self.done[key]
 
     async def find(self, key: EffectKey, verb: Verb) -> Any:
+        assert verb.single != "neither"
         self.looks.append(key)
         return self.done.get(key)
 
@@ -316,7 +317,7 @@ async def test_a_deed_whose_outcome_could_not_be_written_is_found_and_not_done_t
     assert (await bench.effect())[-1].how == "found"
 
 
-# --- who may ------------------------------------------------------------------------------------------------------------
+# --- who may ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("agent", ["nobody", "observer", ""])

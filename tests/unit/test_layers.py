@@ -76,8 +76,14 @@ def test_every_library_that_the_code_imports_is_named_as_a_dependency(package: s
     for path in sorted((ROOT / package).rglob("*.py")):
         for module in libraries_of(path):
             candidates = {name.lower().replace("_", "-") for name in homes.get(module, [])}
-            beside = (path.parents[1] / module).exists() or (path.parent / f"{module}.py").exists()
-            assert candidates & named or beside, f"{path.relative_to(ROOT)} imports {module}: {candidates or 'unknown'}"
+            where = f"{path.relative_to(ROOT)} imports {module}"
+            assert candidates & named or stands_beside(path, module), f"{where}: {candidates or 'unknown'}"
+
+
+def stands_beside(path: Path, module: str) -> bool:
+    """Whether an example imports a module of its own."""
+    folders = [folder for folder in path.parents if folder.is_relative_to(ROOT / "examples")]
+    return any((folder / module).is_dir() or (folder / f"{module}.py").exists() for folder in folders)
 
 
 def libraries_of(path: Path) -> set[str]:
