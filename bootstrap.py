@@ -136,7 +136,7 @@ def step_aside(place: Place) -> None:
 
 def build(place: Place, ways: list[Way], held: int) -> None:
     """Try each way from an empty folder; the last one's failure is the one told."""
-    say("Setting up Flyball's environment (once, about 30 s)...")
+    say("Setting up Flyball's environment (once, about a minute)...")
     for way in ways:
         shutil.rmtree(place.venv, ignore_errors=True)
         place.venv.mkdir()

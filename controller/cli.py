@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from controller import VERSION
 from controller.commands import people, record, work
 from controller.commands.demo import demo
 
@@ -18,7 +19,7 @@ Begin here:
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option("0.1.0", prog_name="flyball")
+@click.version_option(VERSION, prog_name="flyball")
 def main() -> None:
     """Flyball carries a task to production with nobody in between, and back again when telemetry says that it hurts."""
 
@@ -39,6 +40,7 @@ for command in (
     people.unstick,
     people.stop,
     people.resume,
+    people.revoke,
     record.log,
     record.graph,
 ):

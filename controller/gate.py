@@ -168,7 +168,11 @@ class EffectGate:
         if verb.single == "neither":
             reason = "the worker that began it died, and this verb leaves no trace to look for"
             return await self._end(mine, e.EffectUnknown(fence=mine.fence, reason=reason), Unknown(reason), caller)
-        if (found := await self._bounded(self._hands[verb.port].find(mine.key, verb), verb)) is not None:
+        try:
+            found = await self._bounded(self._hands[verb.port].find(mine.key, verb), verb)
+        except (Temporary, TimeoutError):
+            return Pending(claim.deadline)  # nobody acts before somebody has looked
+        if found is not None:
             return await self._done(mine, found, "found", caller, kept.index)
         return await self._do(verb, mine, caller, how="acted", at=kept.index)
 

@@ -18,11 +18,13 @@ from controller.domain.ids import (
     DeliveryId,
     Digest,
     Repository,
+    SessionId,
     StreamId,
     delivery_from_event,
     delivery_stream,
     digest_bytes,
     people_stream,
+    session_stream,
 )
 from controller.errors import Permanent, Refused, Unavailable
 from controller.ports import Log, Rejected, Seals
@@ -31,7 +33,7 @@ TASK_BYTES = 20_000
 EVENT_ID_CHARS = 200  # a longer one is known by its digest
 WORDS_BYTES = 4_000
 ATTEMPTS = 10  # at an append whose stream moves on meanwhile
-Act = Literal["approve", "reject", "hold", "release", "promote", "retry", "unstick", "answer"]
+Act = Literal["approve", "reject", "hold", "release", "promote", "unstick"]
 Source = Literal["cli", "web", "api", "slack"]
 
 
@@ -147,6 +149,17 @@ class Intake:
         if scope not in {row.scope for row in await self._log.control()}:
             raise Refused(f"scope {scope!r} is not stopped", "See what is: flyball status")
         await self._keep(CONTROL, e.Resumed(scope=scope, by=who, reason=reason, event_id=event_id), who, event_id)
+
+    async def revoke(self, person: str, session: SessionId, reason: str, *, event_id: str) -> None:
+        """End an agent's session: its next call, of a tool or of the model, is refused. `event_id` as with `stop`."""
+        who, event_id = self._may(person, "revoke", None), _bounded(event_id)
+        row = await self._log.stream(session_stream(session))
+        if row is None:
+            raise Refused(f"there is no session {session!r}", "See a delivery's sessions: flyball show DELIVERY")
+        if row.terminal:
+            raise Refused(f"session {session} has ended", f"See how: flyball show {session.partition('/')[0]}")
+        revoked = e.SessionRevoked(session=session, by=who, reason=reason, event_id=event_id)
+        await self._keep(CONTROL, revoked, who, event_id)
 
     async def _delivery(self, delivery: DeliveryId) -> Delivery:
         entries = await self._log.read(delivery_stream(delivery))

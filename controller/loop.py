@@ -25,13 +25,14 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import TimeoutPolicy
 
+from controller.canary.table import AGENTS as ROLLOUT_AGENTS
 from controller.canary.table import TABLE as ROLLOUT_TABLE
 from controller.domain import delivery as deliveries
 from controller.domain import events as e
 from controller.domain import queue as queues
 from controller.domain import rollout as rollouts
 from controller.domain.delivery import NEXT, Delivery, Phase
-from controller.domain.entry import Draft, Entry
+from controller.domain.entry import Caller, Draft, Entry
 from controller.domain.ids import DeliveryId, StreamId, kind_of, rest_of
 from controller.domain.queue import QUEUE_NEXT, Queue
 from controller.domain.rollout import ROLLOUT_NEXT, Rollout
@@ -55,19 +56,36 @@ Step = Callable[[Delivery, Ports], Awaitable[list[Draft]]]
 
 TABLE: dict[Phase, Step] = {
     #   phase             step          agent identity
-    Phase.NEW: accept,  #               intake
-    Phase.ACCEPTED: author,  #          author (a session), responder (a revert)
-    Phase.AUTHORED: propose,  #         author
-    Phase.PROPOSED: check,  #           checker
-    Phase.CHECKED: classify,  #         reviewer
-    Phase.CLASSIFIED: clear,  #         merger
-    Phase.CLEARED: merge,  #            merger
-    Phase.MERGED: deploy,  #            releaser
-    Phase.DEPLOYING: follow,  #         observer
-    Phase.DEPLOYED: follow,  #          observer
-    Phase.REGRESSED: restore,  #        responder
-    Phase.ROLLED_BACK: hand_over,  #    responder
-    Phase.STUCK: unstick,  #            a named person
+    Phase.NEW: accept,
+    Phase.ACCEPTED: author,
+    Phase.AUTHORED: propose,
+    Phase.PROPOSED: check,
+    Phase.CHECKED: classify,
+    Phase.CLASSIFIED: clear,
+    Phase.CLEARED: merge,
+    Phase.MERGED: deploy,
+    Phase.DEPLOYING: follow,
+    Phase.DEPLOYED: follow,
+    Phase.REGRESSED: restore,
+    Phase.ROLLED_BACK: hand_over,
+    Phase.STUCK: unstick,
+}
+
+# Under whose identity each of them writes what it decided. What it does to the world, the gate decides for the agent that it names.
+AGENTS: dict[Phase, str] = {
+    Phase.NEW: "intake",
+    Phase.ACCEPTED: "author",
+    Phase.AUTHORED: "author",
+    Phase.PROPOSED: "checker",
+    Phase.CHECKED: "reviewer",
+    Phase.CLASSIFIED: "merger",
+    Phase.CLEARED: "merger",
+    Phase.MERGED: "releaser",
+    Phase.DEPLOYING: "observer",
+    Phase.DEPLOYED: "observer",
+    Phase.REGRESSED: "responder",
+    Phase.ROLLED_BACK: "responder",
+    Phase.STUCK: "merger",
 }
 
 
@@ -94,14 +112,15 @@ class Machine(Generic[S]):
     name: str
     table: Mapping[Any, Callable[[S, Ports], Awaitable[list[Draft]]]]
     next: Mapping[Any, frozenset[Any]]
+    agents: Mapping[Any, str]  # under whose identity a row's entries are written
     fold: Callable[[StreamId, list[Entry]], S]
 
 
 DELIVERY: Machine[Delivery] = Machine(
-    "delivery", TABLE, NEXT, lambda stream, entries: deliveries.fold(DeliveryId(rest_of(stream)), entries)
+    "delivery", TABLE, NEXT, AGENTS, lambda stream, entries: deliveries.fold(DeliveryId(rest_of(stream)), entries)
 )
-QUEUE: Machine[Queue] = Machine("queue", QUEUE_TABLE, QUEUE_NEXT, queues.fold)
-ROLLOUT: Machine[Rollout] = Machine("rollout", ROLLOUT_TABLE, ROLLOUT_NEXT, rollouts.fold)
+QUEUE: Machine[Queue] = Machine("queue", QUEUE_TABLE, QUEUE_NEXT, dict.fromkeys(QUEUE_TABLE, "merger"), queues.fold)
+ROLLOUT: Machine[Rollout] = Machine("rollout", ROLLOUT_TABLE, ROLLOUT_NEXT, ROLLOUT_AGENTS, rollouts.fold)
 MACHINES: dict[str, Machine[Any]] = {machine.name: machine for machine in (DELIVERY, QUEUE, ROLLOUT)}
 
 
@@ -169,7 +188,8 @@ async def _step(machine: Machine[Any], phase: Any, drive: Drive, ports: Ports) -
         return {"moved": False}
     expect = {draft.stream: 0 for draft in drafts}
     expect[stream] = state.version
-    kept = await ports.log.append(drafts, expect=expect, by=ports.caller)
+    by = Caller(f"agent:{machine.agents[phase]}", ports.caller.policy, getattr(state, "requested_by", None) or None)
+    kept = await ports.log.append(drafts, expect=expect, by=by)
     if isinstance(kept, Rejected):
         return {"moved": False}
     after = machine.fold(stream, await ports.log.read(stream))

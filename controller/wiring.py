@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller import VERSION
 from controller.adapters.anthropic_ import AnthropicModel
 from controller.adapters.chat_local import LocalChat
 from controller.adapters.ci_execute import CiConfig
@@ -30,9 +31,10 @@ from controller.adapters.workers import LocalWorkers
 from controller.agents.parts import SessionParts, SessionProgress
 from controller.agents.session import SessionRunner, checkpoints_in
 from controller.desk import SessionDesk
-from controller.domain.entry import Caller
-from controller.domain.events import Label, SessionStarted
-from controller.domain.ids import Digest, Repository, SessionId, digest_of, session_stream
+from controller.domain.delivery import fold as fold_delivery
+from controller.domain.entry import Caller, Draft
+from controller.domain.events import ControllerStarted, Label, SessionStarted
+from controller.domain.ids import CONTROL, Digest, Repository, SessionId, delivery_stream, digest_of, session_stream
 from controller.domain.session import fold as fold_session
 from controller.domain.verbs import Port
 from controller.errors import ConfigError, Permanent
@@ -50,6 +52,7 @@ from controller.ports import (
     Log,
     Platform,
     Ports,
+    Receipt,
     RepositoryConfig,
     Telemetry,
     ToolDefinition,
@@ -297,6 +300,7 @@ async def controller(
         caller=caller,
         on_progress=on_progress,
     )
+    await announce(ports, settings, label)
     runner = SessionRunner(parts, checkpoints_in(folder.checkpoints))
     sweep = Sweep(ports, Loop(ports), SqliteLease(folder.log, clock, gone=workers.gone), runner.run, pace or Pace())
     try:
@@ -308,6 +312,19 @@ async def controller(
             await edge.close()
         record.close()
         workers.leave()
+
+
+async def announce(ports: Ports, settings: Settings, label: Label) -> None:
+    """Which program, under which rules and settings, writes from here on."""
+    started = ControllerStarted(version=VERSION, policy=ports.caller.policy, settings=settings.digest, label=label)
+    for _ in range(ANNOUNCEMENTS):
+        row = await ports.log.stream(CONTROL)
+        expect = {CONTROL: row.version if row else 0}
+        if isinstance(await ports.log.append([Draft(CONTROL, started)], expect=expect, by=ports.caller), Receipt):
+            return
+
+
+ANNOUNCEMENTS = 10  # tries beside other controllers that start, and people who stop things
 
 
 def policy_of(settings: Settings) -> PolicyTable:
@@ -335,6 +352,7 @@ def badges(log: Log, repositories: dict[Repository, RepositoryConfig]) -> Callab
         if started is None:
             raise Permanent(f"session {session} has not begun", "Run `flyball log verify`")
         repository = repositories[started.repository]
+        delivery = fold_delivery(started.delivery, await log.read(delivery_stream(started.delivery)))
         return Badge(
             session=session,
             role=started.role,
@@ -344,7 +362,7 @@ def badges(log: Log, repositories: dict[Repository, RepositoryConfig]) -> Callab
             base=started.base,
             allowed=started.allowed_paths,
             protected=repository.protected,
-            on_behalf_of="",
+            on_behalf_of=delivery.requested_by,
             tainted=state.tainted,
         )
 

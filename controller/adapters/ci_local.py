@@ -106,7 +106,7 @@ class LocalCi:
         if waiting >= self.most_waiting:
             raise Unavailable(
                 f"{waiting} CI runs are unfinished, the bound is {self.most_waiting}",
-                "Wait, or raise `ci.most_waiting`",
+                "Wait for them, or let more run at a time with test.slots",
             )
         finished.sort(key=lambda folder: folder.path.stat().st_mtime)
         for folder in finished[: max(0, len(finished) - MOST_FOLDERS)]:

@@ -29,7 +29,7 @@ def work(folder: RunFolder) -> None:
             folder.write(running)
             _run_and_record(folder, running)
     except TimeoutError:
-        reason = f"waited {spec['queue_wait_s']:g} s for one of {spec['slots']} places; allow more with `ci.slots`"
+        reason = f"waited {spec['queue_wait_s']:g} s for one of {spec['slots']} places; allow more with test.slots"
         folder.write(replace(queued, state=RunState.BROKEN, finished_at=now(), reason=reason))
     remove(folder.tree)
     remove(folder.scratch)

@@ -96,7 +96,7 @@ async def _run_build(settings: ServiceSettings, command: tuple[str, ...], source
         code, said = await _run(words, source, environment, settings.build_seconds)
     except TimeoutError as error:
         raise Permanent(
-            f"the build took longer than {settings.build_seconds:g} s", "Make it faster or raise `build_seconds`"
+            f"the build took longer than {settings.build_seconds:g} s", "Make it faster"
         ) from error
     if code != 0:
         raise Permanent(

@@ -126,7 +126,7 @@ class Sandbox:
             timed_out = await attend(process, receive, bounds.wall_s, output, on_result or _nobody)
         code, text = _exit_code(process.returncode), output.text()
         if code == DID_NOT_START and "sandbox did not start" in text:
-            raise SandboxBroken(text.strip()[-400:], "Set `sandbox.rung` to one that starts on this machine")
+            raise SandboxBroken(text.strip()[-400:], "Look at what bubblewrap says on this machine; without it on PATH the next weaker sandbox is used")
         took = int((monotonic() - started) * 1000)
         return Ran(code, text, timed_out, took, self._words(network=network))
 

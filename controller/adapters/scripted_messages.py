@@ -118,7 +118,11 @@ class ScriptedServer:
 
     def listen(self) -> socket.socket:
         """From now on connections queue up, whenever serving begins."""
-        return socket.create_server((HOST, self._port), backlog=BACKLOG)
+        listening = socket.create_server((HOST, self._port), backlog=BACKLOG)
+        # Taken over by every accepted connection: asyncio does not see that this socket is TCP's, and a stream of small
+        # events would wait 40 ms for each.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
 
     def serve(self, listening: socket.socket) -> None:
         """Blocks until `stop`, or in a main thread until a signal."""

@@ -7,16 +7,18 @@ from datetime import datetime, timedelta
 
 from controller.domain import events as e
 from controller.domain.control import People, fold_people
+from controller.domain.decision import Claim, decide
 from controller.domain.entry import Draft
 from controller.domain.ids import EffectKey, Service, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout
-from controller.domain.verbs import SetWeight
+from controller.domain.verbs import SetWeight, Tell
 from controller.errors import Permanent
 from controller.ports import Blocked, Failed, Outcome, Pending, Ports, RepositoryConfig, ServiceConfig, Unknown
 
 RELEASER = "releaser"
 OBSERVER = "observer"
 RESPONDER = "responder"
+ON_CALL = "on-call"
 
 
 def place(r: Rollout, ports: Ports) -> tuple[RepositoryConfig, ServiceConfig]:
@@ -62,6 +64,22 @@ def unsettled(r: Rollout, ports: Ports, outcome: Outcome) -> list[Draft] | None:
             return [draft(r, e.RolloutStuck(release=r.releases, reason=reason[:600]))]
         case _:
             return None
+
+
+async def page(r: Rollout, ports: Ports, what: str, words: str) -> None:
+    """Tell whoever is on call, once for each `what` of a release. A message that does not get through stops nothing."""
+    verb = Tell(to=ON_CALL, thread=rest_of(r.stream), text=words)
+    key = EffectKey(f"page/{rest_of(r.stream)}/{r.releases}/{what}")
+    decision = decide(
+        f"Tell whoever is on call about {rest_of(r.stream)}?",
+        "tell",
+        over={"stay silent": "only a person can settle this"},
+        because=(Claim(text=words[:600], evidence=f"stream {r.stream}"),),
+        would_change="nothing: telling is always allowed",
+        fallback="the same words stand in `flyball status`",
+        rules=("tell/always",),
+    )
+    await ports.gate.act(OBSERVER, verb, key=key, decision=decision, subject=r.stream)
 
 
 async def blocked(r: Rollout, ports: Ports) -> Blocked | None:

@@ -19,6 +19,7 @@ from controller.canary.common import (
     draft,
     held_by,
     ms,
+    page,
     place,
     said,
     unsettled,
@@ -196,6 +197,8 @@ def _passed(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, people
 
 async def _hold(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, status: PlatformStatus) -> list[Draft]:
     """Neither good enough nor bad: stay, seal what was seen when it is due, and renew the weight's deadline in time."""
+    if (words := _to_page(r, ports, service, look.verdict)) is not None:
+        await page(r, ports, *words)
     now, plan = ports.clock.now(), service.plan
     left = (r.weight_until or now) - now
     if left <= timedelta(milliseconds=plan.weight_ttl_ms) / 2:
@@ -218,6 +221,18 @@ def _starved(r: Rollout, ports: Ports, service: ServiceConfig, look: Look) -> li
         f"Send {service.name} traffic, or go on without proof: flyball promote {who}"
     )
     return wait(r, ports, e.WaitsFor.PERSON, plan.step_limit_ms / 1000, reason)
+
+
+def _to_page(r: Rollout, ports: Ports, service: ServiceConfig, verdict: Verdict) -> tuple[str, str] | None:
+    """What a person on call must hear, and why. None: nothing."""
+    release = current(r).number
+    if verdict.must_page:
+        return verdict.rule.value, f"release {release} of {service.name} is held at {r.weight_percent} %: {verdict.sentence}"
+    limit = timedelta(milliseconds=service.plan.step_limit_ms)
+    if r.step_started_at is not None and ports.clock.now() >= r.step_started_at + limit:
+        words = f"release {release} of {service.name} has been at {r.weight_percent} % for {limit}: {verdict.sentence}"
+        return f"step-{r.step}-limit", f"{words}. `flyball promote` or `flyball stop service:{service.name}`"
+    return None
 
 
 async def _renew(
@@ -260,7 +275,7 @@ async def _promote(r: Rollout, ports: Ports, release: Release, service: ServiceC
 
 async def _confirm(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
     verb = ConfirmRelease(service=service.name, environment=service.environment, release=release.number)
-    key = EffectKey(f"confirm/{rest_of(r.stream)}/{release.number}")
+    key = EffectKey(f"confirm/{rest_of(r.stream)}/{release.number}/{r.unstuck}")
     outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_confirming(r), subject=r.stream)
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return waiting
@@ -275,7 +290,7 @@ async def _paused(r: Rollout, ports: Ports, block: Blocked) -> list[Draft]:
     reason = f"{block.scope} is {block.reason}"
     if r.phase in EXPOSED or r.step >= 0:
         verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
-        key = EffectKey(f"pause/{rest_of(r.stream)}/{release.number}/{r.attempts}")
+        key = EffectKey(f"pause/{rest_of(r.stream)}/{release.number}/{r.attempts}/{r.unstuck}")
         outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=_pausing(r, reason), subject=r.stream)
         if (waiting := unsettled(r, ports, outcome)) is not None:
             return waiting

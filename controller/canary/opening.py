@@ -60,7 +60,7 @@ async def build(r: Rollout, ports: Ports) -> list[Draft]:
     verb = Build(
         service=service.name, environment=service.environment, repository=repository.name, commit=release.commit
     )
-    key = EffectKey(f"build/{rest_of(r.stream)}/{release.commit}")
+    key = EffectKey(f"build/{rest_of(r.stream)}/{release.commit}/{r.unstuck}")
     outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_building(release), subject=r.stream)
     if isinstance(outcome, Failed):
         return [draft(r, _never_ran(r, f"the build failed: {outcome.reason}"))]
@@ -92,7 +92,7 @@ async def start(r: Rollout, ports: Ports) -> list[Draft]:
         artefact=release.artefact,
         instances=service.plan.canary_instances,
     )
-    key = EffectKey(f"canary/{rest_of(r.stream)}/{release.number}/{r.attempts}")
+    key = EffectKey(f"canary/{rest_of(r.stream)}/{release.number}/{r.attempts}/{r.unstuck}")
     outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_starting(release, r.attempts), subject=r.stream)
     if isinstance(outcome, Failed):
         return [draft(r, _never_ran(r, f"its canary could not start: {outcome.reason}"))]
@@ -138,7 +138,7 @@ async def _ready(r: Rollout, ports: Ports, release: Release, service: ServiceCon
         boundaries=choose_boundaries(seen.latency, service.judge, BoundarySource.CONCURRENT_BASELINE),
         phi=estimate_phi(seen.instances, service.judge),
         caveats=(
-            f"the baseline was {seen.requests} requests of the last {service.plan.baseline_ms} ms",
+            f"the baseline was {seen.requests} requests of the last {service.plan.baseline_ms // 1000} s",
             f"judged by {ports.telemetry.source}",
         ),
     )

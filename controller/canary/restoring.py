@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from controller.canary.common import RESPONDER, current, draft, place, unsettled, wait
+from controller.canary.common import RESPONDER, current, draft, page, place, unsettled, wait
 from controller.domain import events as e
 from controller.domain.control import fold_people
 from controller.domain.decision import Claim, Decision, decide
@@ -12,7 +12,7 @@ from controller.domain.delivery import Delivery
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import DeliveryId, EffectKey, delivery_stream, people_stream, rest_of
-from controller.domain.rollout import Release, Rollout
+from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import RestoreTraffic
 from controller.ports import Done, Ports
 
@@ -47,11 +47,14 @@ async def restore(r: Rollout, ports: Ports) -> list[Draft]:
 
 
 async def unstick(r: Rollout, ports: Ports) -> list[Draft]:
-    """STUCK: a named person lets it try again; without a confirmed release that means to begin a new one."""
+    """STUCK: a named person lets it go on where it stood; a first release that failed makes room for another."""
     words = fold_people(await ports.log.read(people_stream(DeliveryId(rest_of(r.stream)))))
     if words.unstuck_times > r.unstuck and words.unstuck_by is not None:
-        return [draft(r, e.Unstuck(by=words.unstuck_by, to="REGRESSED" if r.confirmed else "IDLE"))]
+        nowhere = r.stuck_from is None or (r.confirmed is None and r.stuck_from is RolloutPhase.REGRESSED)
+        to = RolloutPhase.IDLE if nowhere or r.stuck_from is None else r.stuck_from
+        return [draft(r, e.Unstuck(by=words.unstuck_by, to=to.value))]
     reason = f"a person must look: {r.stuck_reason}; then `flyball unstick {rest_of(r.stream)}`"
+    await page(r, ports, f"stuck-{r.unstuck}", f"{rest_of(r.stream)} is stuck. {reason}")
     return wait(r, ports, e.WaitsFor.PERSON, ports.bounds.consent_seconds, reason)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from controller.canary.common import OBSERVER, RELEASER, RESPONDER
 from controller.canary.exposing import expose, judge, resume, watch
 from controller.canary.opening import build, open_release, start
 from controller.canary.restoring import restore, unstick
@@ -14,13 +15,25 @@ from controller.ports import Ports
 Step = Callable[[Rollout, Ports], Awaitable[list[Draft]]]
 
 TABLE: dict[RolloutPhase, Step] = {
-    RolloutPhase.IDLE: open_release,  # releaser
-    RolloutPhase.OPENED: build,  # releaser
-    RolloutPhase.BUILT: start,  # releaser
-    RolloutPhase.READY: expose,  # releaser
-    RolloutPhase.CANARY: judge,  # observer
-    RolloutPhase.PAUSED: resume,  # releaser
-    RolloutPhase.LIVE: watch,  # observer
-    RolloutPhase.REGRESSED: restore,  # responder
-    RolloutPhase.STUCK: unstick,  # a named person
+    RolloutPhase.IDLE: open_release,
+    RolloutPhase.OPENED: build,
+    RolloutPhase.BUILT: start,
+    RolloutPhase.READY: expose,
+    RolloutPhase.CANARY: judge,
+    RolloutPhase.PAUSED: resume,
+    RolloutPhase.LIVE: watch,
+    RolloutPhase.REGRESSED: restore,
+    RolloutPhase.STUCK: unstick,
+}
+
+AGENTS: dict[RolloutPhase, str] = {
+    RolloutPhase.IDLE: RELEASER,
+    RolloutPhase.OPENED: RELEASER,
+    RolloutPhase.BUILT: RELEASER,
+    RolloutPhase.READY: RELEASER,
+    RolloutPhase.CANARY: OBSERVER,
+    RolloutPhase.PAUSED: RELEASER,
+    RolloutPhase.LIVE: OBSERVER,
+    RolloutPhase.REGRESSED: RESPONDER,
+    RolloutPhase.STUCK: RESPONDER,
 }

@@ -87,6 +87,20 @@ def resume(scope: str, reason: str, repo: Path | None, state: Path | None) -> No
     click.echo(f"resumed: {scope}")
 
 
+@click.command(help="Revoke an agent's SESSION (DELIVERY/N, see `flyball show`): its next call is refused, and the session ends.")
+@click.argument("session")
+@click.option("--because", "reason", default="no reason given", help="Why; it stands in the log.")
+@repo_option
+@state_option
+@guarded
+def revoke(session: str, reason: str, repo: Path | None, state: Path | None) -> None:
+    from controller.domain.ids import SessionId  # noqa: PLC0415 - `--help` need not load the house
+
+    with reading(place(repo, state)) as record:
+        run(record.intake.revoke(person(), SessionId(session), reason, event_id=event_id()))
+    click.echo(f"revoked: {session}")
+
+
 def _known(scope: str) -> None:
     kind, _, name = scope.partition(":")
     if scope != "all" and not (kind in ("agent", "service", "repository") and name):

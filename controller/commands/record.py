@@ -72,6 +72,7 @@ async def _show(record: Record, delivery: str, *, as_json: bool) -> None:
 def messages(repo: Path | None, state: Path | None, as_json: bool) -> None:
     from controller.adapters.chat_local import LocalChat  # noqa: PLC0415
     from controller.adapters.clock import SystemClock  # noqa: PLC0415
+    from controller.terminal.words import plain  # noqa: PLC0415
 
     found = place(repo, state)
     sent = run(LocalChat(found.folder.outbox, SystemClock()).messages())
@@ -79,7 +80,7 @@ def messages(repo: Path | None, state: Path | None, as_json: bool) -> None:
         print_json([message.model_dump(mode="json") for message in sent])
         return
     for message in sent:
-        click.echo(f"{message.at:%Y-%m-%d %H:%M:%S}  to {message.to}  {message.text}")
+        click.echo(plain(f"{message.at:%Y-%m-%d %H:%M:%S}  to {message.to}  {message.text}"))
 
 
 @click.group(help="The log itself.")

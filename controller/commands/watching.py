@@ -52,6 +52,8 @@ class Watch:
 async def watching(running: Controller, screen: Screen, *, from_start: bool = False) -> AsyncIterator[Watch]:
     """The controller sweeps for as long as the block lasts. SIGINT and SIGTERM end it in order."""
     position = 0 if from_start else (await running.record.log.head()).size
+    if position:
+        await screen.recall(running.record.log)
     watch = Watch(running, screen, position)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -151,7 +151,7 @@ def traffic(url: str, state: Path) -> Iterator[Path]:
 
 def _importable() -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": root}
 
 
 def _end_former(pid_file: Path) -> None:

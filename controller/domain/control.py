@@ -32,7 +32,6 @@ class People:
     promoted_by: str | None = None
     unstuck_by: str | None = None
     unstuck_times: int = 0
-    retried_by: str | None = None
 
     def consent_to(self, head: Commit, policy: Digest) -> str | None:
         """Who consented to exactly this head under exactly this policy. None: nobody."""
@@ -61,7 +60,5 @@ def _evolve(p: People, event: e.PersonActed) -> People:  # noqa: PLR0911 - one f
             return replace(p, promoted_by=event.person)
         case "unstick":
             return replace(p, unstuck_by=event.person, unstuck_times=p.unstuck_times + 1)
-        case "retry":
-            return replace(p, retried_by=event.person)
         case _:
             return p

@@ -231,7 +231,7 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
         case e.Stuck():
             return replace(d, phase=P.STUCK, stuck_from=d.phase, end_reason=event.reason)
         case e.Unstuck():
-            return replace(d, phase=Phase(event.to), stuck_from=None, end_reason=None, unstuck=d.unstuck + 1)
+            return replace(d, phase=Phase(event.to), stuck_from=None, end_reason=None, unstuck=d.unstuck + 1, ci_started=None)
         case _:
             return d
 

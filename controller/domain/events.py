@@ -1,6 +1,6 @@
 """Everything that can have happened: a closed union of facts, past tense, frozen.
 
-A stored kind is never renamed or removed. `v` counts a kind's shapes; `upcast.py` lifts old shapes to the newest.
+A stored kind is never renamed or removed. `v` counts a kind's shapes, and old shapes are lifted to the newest when they are read.
 Numbers are integers with their unit in the name: floats would make the canonical bytes depend on a printer.
 """
 
@@ -279,7 +279,7 @@ class Unstuck(Event):
 class PersonActed(Event):
     """An act of a person: who, what, on what exactly, and how long it took them."""
 
-    act: Literal["approve", "reject", "hold", "release", "promote", "retry", "unstick", "answer"]
+    act: Literal["approve", "reject", "hold", "release", "promote", "unstick"]
     person: str
     event_id: str
     head: Commit | None = None  # approve and reject bind to a head; the other acts bind to the delivery
@@ -366,11 +366,6 @@ class SessionResumed(Event):
     turn: int
     from_checkpoint: bool
     reason: str
-
-
-class QuestionAsked(Event):
-    turn: int
-    question: Sealed
 
 
 class SessionEnded(Event):
@@ -651,6 +646,7 @@ class SessionRevoked(Event):
     session: SessionId
     by: str
     reason: str
+    event_id: str
 
 
 class ControllerStarted(Event):

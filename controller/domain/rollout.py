@@ -42,8 +42,12 @@ ROLLOUT_NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
     R.PAUSED: frozenset({R.BUILT}),
     R.LIVE: frozenset({R.IDLE, R.REGRESSED, R.PAUSED}),
     R.REGRESSED: frozenset({R.IDLE, R.STUCK}),
-    R.STUCK: frozenset({R.REGRESSED, R.IDLE}),
+    R.STUCK: frozenset({R.IDLE}),
 }
+_UNDER_WAY = frozenset(R) - {R.IDLE, R.STUCK}
+for _phase in _UNDER_WAY:  # whatever the world refuses for good is a person's to look at, and goes on where it stood
+    ROLLOUT_NEXT[_phase] |= {R.STUCK}
+ROLLOUT_NEXT[R.STUCK] |= _UNDER_WAY
 
 
 class ReleaseEnd(StrEnum):
@@ -106,6 +110,7 @@ class Rollout:
     waiting: e.Waited | None = None
     attempts: int = 0  # at a canary for the current release; a pause or a lapse begins another
     failures: int = 0
+    stuck_from: RolloutPhase | None = None  # None: not stuck
     stuck_reason: str | None = None  # None: not stuck
     unstuck: int = 0  # how often a person has let it go on
 
@@ -177,10 +182,12 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
         case e.TrafficRestored() as event:
             return _restored(s, event)
         case e.RolloutStuck() as event:
-            return replace(s, phase=R.STUCK, stuck_reason=event.reason)
+            return replace(s, phase=R.STUCK, stuck_from=s.phase, stuck_reason=event.reason)
         case e.Unstuck() as event:
-            free = replace(s, stuck_reason=None, unstuck=s.unstuck + 1)
-            return _end(free, ReleaseEnd.ROLLED_BACK) if event.to == R.IDLE.value else replace(free, phase=R.REGRESSED)
+            free = replace(s, stuck_from=None, stuck_reason=None, unstuck=s.unstuck + 1)
+            if event.to == R.IDLE.value:
+                return _end(free, ReleaseEnd.ROLLED_BACK)
+            return replace(free, phase=RolloutPhase(event.to))
         case e.RegressionClosed() as event:
             still = tuple(r for r in s.open_regressions if r.bad_commit != event.bad_commit)
             return replace(s, open_regressions=still)

@@ -80,14 +80,16 @@ async def check(q: Queue, ports: Ports) -> list[Draft]:
         checked = e.LandingChecked(landing=plan_.landing, passed=True, run=first.ci.run, reused=True, failures=())
         return [Draft(q.stream, checked)]
     verb = StartRun(repository=repository, commit=plan_.tested)
-    key = EffectKey(f"ci/{repository}/{plan_.tested}")
+    key = EffectKey(f"ci/{repository}/{plan_.tested}/{verb.attempt}")
     outcome = await ports.gate.act(AGENT, verb, key=key, decision=_testing(plan_), subject=q.stream)
     if isinstance(outcome, Failed):
         return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=outcome.reason[:600]))]
     if not isinstance(outcome, Done):
         return _waiting(q, ports, outcome)
     run = await ports.ci.run(outcome.result.run)
-    if run is None or run.state in ("queued", "running"):
+    if run is None:
+        return [Draft(q.stream, e.LandingChecked(landing=plan_.landing, passed=False, run=outcome.result.run, reused=False, failures=("CI lost the run",)))]
+    if run.state in ("queued", "running"):
         return []
     failures = tuple(t.test[:300] for t in run.tests if not t.passed)[:50] or (
         (run.reason[:300],) if run.reason else ()

@@ -54,8 +54,8 @@ async def _start(d: Delivery, ports: Ports) -> list[Draft]:
     )
     if isinstance(merged, Conflict):
         return await send_back(d, ports, f"it conflicts with {d.branch} in {', '.join(merged.files)}")
-    key = EffectKey(f"ci/{d.repository}/{merged.commit}")
-    verb = StartRun(repository=d.repository, commit=merged.commit)
+    key = EffectKey(f"ci/{d.repository}/{merged.commit}/{d.unstuck + 1}")
+    verb = StartRun(repository=d.repository, commit=merged.commit, attempt=d.unstuck + 1)
     outcome = await ports.gate.act(
         AGENT, verb, key=key, decision=_decision(d, change.head, tip), subject=delivery_stream(d.id)
     )

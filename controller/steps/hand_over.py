@@ -36,7 +36,7 @@ async def hand_over(d: Delivery, ports: Ports) -> list[Draft]:
 
 async def _hand_over(d: Delivery, ports: Ports, release: Release) -> list[Draft]:
     revert = DeliveryId(f"{d.id}-revert")
-    fix = DeliveryId(f"{d.id}-fix") if _may_fix(d, ports) else None
+    fix = DeliveryId(f"{d.id}-fix") if await _may_fix(d, ports) else None
     why = release.regression.reason if release.regression else release.reason
     words = f"{d.id} was rolled back: {why}. Reverting it as {revert}"
     words += f"; the fix is {fix}" if fix else "; it was a fix already, so the next idea is a person's"
@@ -51,9 +51,13 @@ async def _hand_over(d: Delivery, ports: Ports, release: Release) -> list[Draft]
     return [draft(d, e.HandedOver(revert=revert, fix=fix, decision=_decision(d, release, fix))), *streams]
 
 
-def _may_fix(d: Delivery, ports: Ports) -> bool:
-    depth = d.asked.depth + 1
-    return d.asked.cause is e.Cause.TASK and depth <= min(ports.bounds.fix_depth, ports.bounds.spawn_depth)
+async def _may_fix(d: Delivery, ports: Ports) -> bool:
+    """Within the bounds on depth and on what one request may spawn. A fix of a fix is a person's business."""
+    depth, bounds = d.asked.depth + 1, ports.bounds
+    family = [f"{d.asked.root}{suffix}" for suffix in ("-revert", "-fix", "-fix-revert")]
+    spawned = [one for one in family if await ports.log.stream(delivery_stream(DeliveryId(one))) is not None]
+    deep = depth > min(bounds.fix_depth, bounds.spawn_depth)
+    return d.asked.cause is e.Cause.TASK and not deep and len(spawned) + 2 <= bounds.fan_out_per_root
 
 
 async def _request(

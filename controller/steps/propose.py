@@ -30,7 +30,7 @@ async def propose(d: Delivery, ports: Ports) -> list[Draft]:
         title=title,
         body=await _body(d, ports, task),
     )
-    key = EffectKey(f"pull-request/{change.branch}")
+    key = EffectKey(f"pull-request/{change.branch}/{d.unstuck}")
     agent = "responder" if d.asked.cause is e.Cause.REVERT else AGENT
     outcome = await ports.gate.act(
         agent,

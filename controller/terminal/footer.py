@@ -15,11 +15,11 @@ from controller.domain import rollout as rollouts
 from controller.domain.delivery import TERMINAL
 from controller.domain.entry import Entry
 from controller.domain.ids import DeliveryId, StreamId, kind_of, rest_of
-from controller.terminal.words import canary_line
+from controller.terminal.words import canary_line, plain
 
 
 class Footer:
-    """Folds what it is shown, entry by entry. Cheap: a stream is folded again only when it has grown."""
+    """Folds what it is shown, entry by entry: a stream from its first entry on, each entry once, or not at all."""
 
     def __init__(self) -> None:
         self._deliveries: dict[StreamId, deliveries.Delivery] = {}
@@ -29,16 +29,18 @@ class Footer:
         stream = entry.stream
         if kind_of(stream) == "delivery":
             before = self._deliveries.get(stream) or deliveries.Delivery(DeliveryId(rest_of(stream)))
-            self._deliveries[stream] = deliveries.evolve(before, entry)
+            if entry.version == before.version + 1:
+                self._deliveries[stream] = deliveries.evolve(before, entry)
         elif kind_of(stream) == "rollout":
             known = self._rollouts.get(stream) or rollouts.Rollout(stream)
-            self._rollouts[stream] = rollouts.evolve(known, entry)
+            if entry.version == known.version + 1:
+                self._rollouts[stream] = rollouts.evolve(known, entry)
 
     def render(self) -> RenderableType:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
         under_way = [d for d in self._deliveries.values() if d.phase not in TERMINAL]
         for d in under_way:
-            why = d.waiting.reason if d.waiting else ""
+            why = plain(d.waiting.reason) if d.waiting else ""
             table.add_row(Text(d.id, style="cyan"), Text(d.phase.value, style="bold"), Text(why, style="bright_black"))
         lines: list[RenderableType] = [Rule(style="bright_black"), table]
         for rollout in self._rollouts.values():

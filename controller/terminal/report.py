@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from controller.domain import events as e
@@ -19,7 +18,7 @@ from controller.metrics.deliveries import Record, Recovery, phase_times, recover
 from controller.ports import Head, Seals
 from controller.provenance.trailers import title_of
 from controller.terminal.screen import MARK, STYLE
-from controller.terminal.words import line_of, opened
+from controller.terminal.words import line_of, opened, shown
 
 PHASE_STYLE = {
     Phase.CONFIRMED: "green",
@@ -72,7 +71,7 @@ async def deliveries_table(record: Record, seals: Seals) -> Table:
         style = PHASE_STYLE.get(d.phase, "default")
         cost = usd(d.cost_micro_usd) + (f" {d.change.label}" if d.change and d.change.label else "")
         seconds = f"{took / 1000:.1f} s" if took is not None else "under way"
-        table.add_row(d.id, escape(title), f"[{style}]{d.phase}[/{style}]", str(d.rounds), cost, seconds)
+        table.add_row(d.id, shown(title), f"[{style}]{d.phase}[/{style}]", str(d.rounds), cost, seconds)
     return table
 
 
@@ -84,19 +83,19 @@ async def print_status(record: Record, control: list[ControlRow], head: Head, se
         console.print('No deliveries yet. Ask for one: flyball run "…"')
     for d in record.deliveries:
         if d.waiting is not None and d.phase not in TERMINAL:
-            console.print(f"  {d.id} waits for {d.waiting.waits_for}: {escape(d.waiting.reason)}", style="yellow")
+            console.print(f"  {d.id} waits for {d.waiting.waits_for}: {shown(d.waiting.reason)}", style="yellow")
         if d.phase is Phase.STUCK:
-            console.print(f"  {d.id} is stuck: {escape(d.end_reason or '')}", style="bold red")
+            console.print(f"  {d.id} is stuck: {shown(d.end_reason or '')}", style="bold red")
     for rollout in record.rollouts:
         confirmed = rollout.confirmed
         serving = f"release {confirmed.number} ({confirmed.commit[:10]})" if confirmed else "nothing"
         canary = f"{rollout.phase}, canary at {rollout.weight_percent} %"
         console.print(f"\n{rollout.stream.partition('/')[2]}: {serving} is confirmed; {canary}")
         if rollout.waiting is not None:
-            waiting = f"  waits for {rollout.waiting.waits_for}: {escape(rollout.waiting.reason)}"
+            waiting = f"  waits for {rollout.waiting.waits_for}: {shown(rollout.waiting.reason)}"
             console.print(waiting, style="yellow", soft_wrap=True)
     for row in control:
-        console.print(f"{row.scope} is {row.state}: {escape(row.reason)}", style="bold red")
+        console.print(f"{row.scope} is {row.state}: {shown(row.reason)}", style="bold red")
     console.print(f"\nlog: {head.size} entries, root {head.root}", style="bright_black")
 
 
@@ -109,9 +108,9 @@ async def print_story(story: list[Entry], seals: Seals) -> None:
             continue
         at = f"[bright_black]{(entry.time - began).total_seconds():8.2f}s  #{entry.index:<5}[/bright_black]"
         if line is not None:
-            console.print(f"{at} [{STYLE[line.tone]}]{MARK[line.tone]} {escape(line.text)}[/]", soft_wrap=True)
+            console.print(f"{at} [{STYLE[line.tone]}]{MARK[line.tone]} {shown(line.text)}[/]", soft_wrap=True)
             if line.detail:
-                console.print(f"{'':>17}{escape(line.detail)}", style="bright_black", soft_wrap=True)
+                console.print(f"{'':>17}{shown(line.detail)}", style="bright_black", soft_wrap=True)
         decision = getattr(entry.event, "decision", None)
         if isinstance(decision, Decision):
             _print_decision(console, at if line is None else "", entry, decision)
@@ -124,19 +123,19 @@ def _print_decision(console: Console, at: str, entry: Entry, decision: Decision)
             f"{at} [blue]→ {entry.event.verb}[/blue] as {entry.event.agent} (allowed by {allowed})", soft_wrap=True
         )
     pad = " " * 17
-    console.print(f"{pad}[bold]{escape(decision.question)}[/bold] {escape(decision.choice)}", soft_wrap=True)
+    console.print(f"{pad}[bold]{shown(decision.question)}[/bold] {shown(decision.choice)}", soft_wrap=True)
     for claim in decision.claims:
         console.print(
-            f"{pad}  because {escape(claim.text)}  [bright_black]{escape(claim.evidence)}[/bright_black]",
+            f"{pad}  because {shown(claim.text)}  [bright_black]{shown(claim.evidence)}[/bright_black]",
             soft_wrap=True,
         )
     for option in decision.options:
         if option.why_not is not None:
             console.print(
-                f"{pad}  not {escape(option.name)}: {escape(option.why_not)}", style="bright_black", soft_wrap=True
+                f"{pad}  not {shown(option.name)}: {shown(option.why_not)}", style="bright_black", soft_wrap=True
             )
     console.print(
-        f"{pad}  rules {', '.join(decision.rules)}; would change: {escape(decision.would_change)}",
+        f"{pad}  rules {', '.join(decision.rules)}; would change: {shown(decision.would_change)}",
         style="bright_black",
         soft_wrap=True,
     )
@@ -145,8 +144,8 @@ def _print_decision(console: Console, at: str, entry: Entry, decision: Decision)
 def print_verification(report: Report) -> None:
     console = Console(highlight=False)
     for finding in report.findings:
-        console.print(f"✗ {escape(finding.where)}: {escape(finding.what)}", style="bold red")
-        console.print(f"  {escape(finding.way_out)}")
+        console.print(f"✗ {shown(finding.where)}: {shown(finding.what)}", style="bold red")
+        console.print(f"  {shown(finding.way_out)}")
     if not report.findings:
         blobs = f", {report.blobs} blobs match their digests" if report.blobs is not None else ""
         console.print(f"✓ {report.size} entries: tree, order and guards recomputed and equal{blobs}", style="green")
@@ -162,7 +161,7 @@ async def print_summary(console: Console, record: Record, head: Head, seals: Sea
     console.print(await deliveries_table(record, seals))
     for d in record.deliveries:
         spent = "  ".join(f"{t.phase} {t.ms / 1000:.1f}s" for t in phase_times(d) if t.ms >= 50)  # noqa: PLR2004 - shorter ones are noise
-        console.print(f"\n[cyan]{d.id}[/cyan]  {escape(d.end_reason or '')}", soft_wrap=True)
+        console.print(f"\n[cyan]{d.id}[/cyan]  {shown(d.end_reason or '')}", soft_wrap=True)
         console.print(f"  {spent}", style="bright_black", soft_wrap=True)
     for rollout in record.rollouts:
         for back in recoveries(rollout):

@@ -11,12 +11,11 @@ from typing import IO, Any, Literal
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 
 from controller.domain.entry import Entry
 from controller.ports import Log, Seals
 from controller.terminal.footer import Footer
-from controller.terminal.words import Line, line_of
+from controller.terminal.words import Line, line_of, shown
 
 STYLE = {"plain": "default", "good": "green", "bad": "bold red", "care": "yellow", "quiet": "bright_black"}
 MARK = {"plain": "•", "good": "✓", "bad": "✗", "care": "!", "quiet": "·"}
@@ -48,12 +47,12 @@ class Screen:
     def say(self, text: str = "", style: str = "default") -> None:
         """A sentence of our own. Silent with --json."""
         if not self.json_lines:
-            self.console.print(escape(text), style=style)
+            self.console.print(shown(text), style=style)
 
     def heading(self, text: str) -> None:
         if not self.json_lines:
             self.console.print()
-            self.console.rule(f"[bold]{escape(text)}[/bold]", align="left", style="bright_black")
+            self.console.rule(f"[bold]{shown(text)}[/bold]", align="left", style="bright_black")
 
     def value(self, what: str, found: dict[str, Any]) -> None:
         """One JSON object. Silent without --json."""
@@ -74,6 +73,12 @@ class Screen:
             finally:
                 self._live = None
 
+    async def recall(self, log: Log) -> None:
+        """What is under way already, for whoever begins to watch in the middle."""
+        for row in await log.live():
+            for entry in await log.read(row.stream):
+                self._footer.take(entry)
+
     def refresh(self) -> None:
         if self._live is not None:
             self._live.update(self._footer.render(), refresh=True)
@@ -91,17 +96,17 @@ class Screen:
         seconds = (at - self._began).total_seconds()
         style = STYLE[line.tone]
         about = line.about if len(line.about) <= ABOUT_WIDTH else line.about[: ABOUT_WIDTH - 1] + "…"
-        head = f"[bright_black]{seconds:6.1f}s[/bright_black] [cyan]{escape(about):<{ABOUT_WIDTH}}[/cyan]"
-        self.console.print(f"{head} [{style}]{MARK[line.tone]} {escape(line.text)}[/{style}]")
+        head = f"[bright_black]{seconds:6.1f}s[/bright_black] [cyan]{shown(about):<{ABOUT_WIDTH}}[/cyan]"
+        self.console.print(f"{head} [{style}]{MARK[line.tone]} {shown(line.text)}[/{style}]")
         if line.detail and (line.loud or self.verbose):
-            self.console.print(f"{'':>{ABOUT_WIDTH + 11}}[bright_black]{escape(line.detail)}[/bright_black]")
+            self.console.print(f"{'':>{ABOUT_WIDTH + 11}}[bright_black]{shown(line.detail)}[/bright_black]")
 
 
 def as_json(entry: Entry, line: Line | None) -> dict[str, Any]:
     body = json.loads(entry.leaf)
     kept = {
         key: body[key]
-        for key in ("index", "stream", "version", "time", "principal", "on_behalf_of", "kind", "v", "body")
+        for key in ("index", "stream", "version", "time", "principal", "on_behalf_of", "policy", "kind", "v", "body")
     }
     return kept | {"line": line.text if line else None}
 

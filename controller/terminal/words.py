@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.markup import escape
+
 from controller.domain import events as e
 from controller.domain.entry import Entry
 from controller.domain.ids import kind_of, rest_of
@@ -47,6 +49,16 @@ async def line_of(entry: Entry, seals: Seals) -> Line | None:  # noqa: PLR0911 -
             return _person(about, event)
         case _:
             return _control(event)
+
+
+def plain(text: str) -> str:
+    """Without control characters: what others wrote must not move the cursor, nor rename the window."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def shown(text: str) -> str:
+    """Text as it is, whatever it says: no control characters, and nothing in it is markup."""
+    return escape(plain(text))
 
 
 async def opened(sealed: Sealed, seals: Seals) -> str:
@@ -290,6 +302,10 @@ def _control(event: e.Event) -> Line | None:
             return Line(event.scope, f"STOPPED by {event.by}: {event.reason}", "bad")
         case e.Resumed():
             return Line(event.scope, f"resumed by {event.by}: {event.reason}", "good")
+        case e.SessionRevoked():
+            return Line(event.session, f"REVOKED by {event.by}: {event.reason}", "bad")
+        case e.ControllerStarted():
+            return Line("controller", f"Flyball {event.version} under policy {event.policy[:19]} ({event.label})", "quiet", loud=False)
         case e.Frozen():
             return Line(event.scope, f"FROZEN: {event.reason}", "bad")
         case _:

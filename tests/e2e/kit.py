@@ -7,6 +7,7 @@ the state folder, HTTP, and `flyball log verify`.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import shutil
@@ -17,11 +18,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
+
+from controller.settings import load
+from controller.wiring import Folder, open_record
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -35,7 +39,11 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
-    **{f"GIT_{who}_{what}": f"ann{at}" for who in ("AUTHOR", "COMMITTER") for what, at in (("NAME", ""), ("EMAIL", "@a.b"))},
+    **{
+        f"GIT_{who}_{what}": f"ann{at}"
+        for who in ("AUTHOR", "COMMITTER")
+        for what, at in (("NAME", ""), ("EMAIL", "@a.b"))
+    },
 }
 LOOK_S = 0.02
 
@@ -85,9 +93,7 @@ def until(found: Callable[[], Any], within_s: float, what: str) -> Any:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["git", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"git {' '.join(arguments)} in {folder}: {done.stderr}"
     return done.stdout.strip()
 
@@ -182,7 +188,6 @@ class State:
     """A state folder and what anybody could read in it."""
 
     folder: Path
-    shown: int = field(default=0)
 
     def entries(self, from_index: int = 0) -> list[Entry]:
         """Read from the file itself. Empty: there is no log yet."""
@@ -191,7 +196,7 @@ class State:
             return []
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as db:
             try:
-                rows = db.execute('SELECT leaf FROM entries WHERE idx >= ? ORDER BY idx', (from_index,)).fetchall()
+                rows = db.execute("SELECT leaf FROM entries WHERE idx >= ? ORDER BY idx", (from_index,)).fetchall()
             except sqlite3.OperationalError:
                 return []  # its schema is just being made
         return [_entry(json.loads(leaf)) for (leaf,) in rows]
@@ -214,7 +219,9 @@ class State:
     def pull_requests(self, name: str) -> dict[int, dict[str, Any]]:
         refs = git(self.forge(name), "for-each-ref", "--format=%(refname)", "refs/pull").splitlines()
         meta = [ref for ref in refs if ref.endswith("/meta")]
-        return {int(ref.split("/")[2]): json.loads(git(self.forge(name), "log", "-1", "--format=%B", ref)) for ref in meta}
+        return {
+            int(ref.split("/")[2]): json.loads(git(self.forge(name), "log", "-1", "--format=%B", ref)) for ref in meta
+        }
 
     # --- the edge
 
@@ -313,3 +320,77 @@ def ended_afterwards(state: State, *processes: subprocess.Popen[bytes]) -> Itera
             if process.poll() is None:
                 kill(process)
         state.end_edge()
+
+
+@contextlib.contextmanager
+def ended_on_failure(state: State, *processes: subprocess.Popen[bytes]) -> Iterator[None]:
+    """As `ended_afterwards`, but only when the block fails: what it has started is wanted alive."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_afterwards(state, *processes))
+        yield
+        stack.pop_all()
+
+
+# --- asking, while a controller runs ---------------------------------------------------------------------------------
+
+
+async def ask(repo: Path, state: State, task: str) -> str:
+    """Ask as somebody at another terminal would; a controller that runs takes it up. Gives the delivery."""
+    settings = load(repo / "flyball.toml")
+    record = open_record(Folder(state.folder), settings, repo)
+    try:
+        known = settings.configured(repo)
+        asked = await record.intake.ask(
+            getpass.getuser(), task, repository=known.name, branch=known.branch, source="cli", event_id=task
+        )
+    finally:
+        record.close()
+    return str(asked.delivery)
+
+
+def answers(port: int, target: str, times: int) -> list[int]:
+    """The statuses that a user gets."""
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
+        return [client.get(target).status_code for _ in range(times)]
+
+
+# --- the demo --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Demo(State):
+    """A demo's state folder, and what it said."""
+
+    exit_code: int
+    lines: list[dict[str, Any]]
+    stderr: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        found: dict[str, Any] = next(line for line in self.lines if line["what"] == "summary")
+        return found
+
+
+NOT_SINGLE = {"platform.set_weight", "platform.start_canary", "ci.start"}  # renewed, or begun again after a lapse
+
+
+def facts(state: State) -> dict[str, Any]:
+    """What a demo comes to, whatever happened on the way: the same for every run of it, killed or not."""
+    ends = {"DeliveryConfirmed", "Abandoned", "HandedOver", "Stuck"}
+    entries = state.entries()
+    trees = git(state.forge("shop"), "log", "--first-parent", "--format=%T", "main").splitlines()
+    verbs = Counter(e.body["verb"] for e in entries if e.kind == "EffectIntended" and not _paused(e))
+    return {
+        "deliveries": {e.stream: e.kind for e in entries if e.kind in ends},
+        "landed trees": trees,
+        "releases": [(e.kind, e.body["release"]) for e in entries if e.kind in ("ReleaseConfirmed", "TrafficRestored")],
+        "effects": {verb: count for verb, count in verbs.items() if verb not in NOT_SINGLE},
+        "builds": len({e.body["commit"] for e in entries if e.kind == "ReleaseOpened"}),
+        "pull requests": {n: (p["branch"], p["state"]) for n, p in state.pull_requests("shop").items()},
+        "messages": [message["key"] for message in state.messages()],
+        "closed regressions": sum(e.kind == "RegressionClosed" for e in entries),
+    }
+
+
+def _paused(entry: Entry) -> bool:
+    return bool(entry.body["key"].startswith("pause/"))

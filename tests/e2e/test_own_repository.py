@@ -98,7 +98,7 @@ def test_src_layout_and_unittest_are_a_configured_command_away(tmp_path: Path) -
     script = tmp_path / "script.yaml"
     script.write_text(
         "task: Say what it does.\nsummary: rot13 has a docstring.\nedits:\n  - path: src/rot/__init__.py\n"
-        "    old: '    import codecs'\n    new: |2-\n          \"\"\"Letters move on by thirteen.\"\"\"\n          import codecs\n"
+        '    old: \'    import codecs\'\n    new: |2-\n          """Letters move on by thirteen."""\n          import codecs\n'
     )
     said = run_on(repo, "Say what it does.", script)
     assert "CONFIRMED" in said
@@ -115,7 +115,17 @@ def service(tmp_path: Path) -> Iterator[State]:
 
 def test_service_without_opentelemetry_is_judged_by_its_proxy(service: State, tmp_path: Path) -> None:
     repo, out = service.folder.parent, tmp_path / "said.txt"
-    asked = begun("run", "--repo", repo, "Show kelvin as well.", "--script", SCRIPTS / "plain_good.yaml", "--verbose", cwd=repo, out=out)
+    asked = begun(
+        "run",
+        "--repo",
+        repo,
+        "Show kelvin as well.",
+        "--script",
+        SCRIPTS / "plain_good.yaml",
+        "--verbose",
+        cwd=repo,
+        out=out,
+    )
     with ended_afterwards(service, asked):
         port = until(lambda: service.port("plain"), 60, "the service is reachable")
         with traffic(port, tmp_path) as stats:
@@ -132,13 +142,17 @@ def test_service_without_opentelemetry_is_judged_by_its_proxy(service: State, tm
         assert users["failed"] == 0
         assert users["origin"] == "load_test"
         every_effect_is_accounted_for(service, "plain")
-        assert service.platform("plain")["status"]["confirmed_commit"] == git(service.forge("plain"), "rev-parse", "main")
+        assert service.platform("plain")["status"]["confirmed_commit"] == git(
+            service.forge("plain"), "rev-parse", "main"
+        )
     verified(service.folder)
 
 
 def test_canary_that_gets_no_requests_says_so_and_a_person_may_promote_it(service: State, tmp_path: Path) -> None:
     repo, out = service.folder.parent, tmp_path / "said.txt"
-    asked = begun("run", "--repo", repo, "Show kelvin as well.", "--script", SCRIPTS / "plain_good.yaml", cwd=repo, out=out)
+    asked = begun(
+        "run", "--repo", repo, "Show kelvin as well.", "--script", SCRIPTS / "plain_good.yaml", cwd=repo, out=out
+    )
     with ended_afterwards(service, asked):
         until(lambda: "no request reached the canary at 25 %" in out.read_text(), 120, "it says what it waits for")
         shown = flyball("status", "--dir", service.folder).stdout

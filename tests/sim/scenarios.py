@@ -81,7 +81,8 @@ async def facts_of(sim: Simulation) -> Facts:
         pulls=tuple(sorted((pull.branch, pull.state) for pull in shop.pulls.values())),
         releases=tuple((r.deliveries, tree(r.commit), r.end.value if r.end else "") for r in released.ended),
         served=tree(sim.world.served) if sim.world.served else None,
-        told=frozenset(APPROVAL.sub("approval", key) for key in sim.world.chat.messages),
+        # Pages depend on when the canary was looked at: evidence that alarms at one moment may fade by the next.
+        told=frozenset(APPROVAL.sub("approval", key) for key in sim.world.chat.messages if not key.startswith("page/")),
         sessions={name: (event.outcome, event.turns) for name, event in ended.items()},
     )
 

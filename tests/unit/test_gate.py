@@ -64,6 +64,7 @@ class Outside:
     looks: list[EffectKey] = field(default_factory=list)
     answer: Callable[[], BaseException | None] = lambda: None  # what goes wrong after the deed
     refuses: str = ""  # a definite no, and nothing is done
+    dark: bool = False  # nothing can be looked for
     door: asyncio.Event | None = None  # None: open. Else an act waits behind it
     meanwhile: Callable[[], None] = lambda: None
 
@@ -82,6 +83,8 @@ class Outside:
     async def find(self, key: EffectKey, verb: Verb) -> Any:
         assert verb.single != "neither"
         self.looks.append(key)
+        if self.dark:
+            raise Unavailable("no answer came")
         return self.done.get(key)
 
 
@@ -286,6 +289,19 @@ async def test_an_act_that_takes_too_long_stays_open_and_is_looked_for_later(
     bench.clock.pass_(1)
     assert isinstance(await tell(bench.worker("w1")), Done)
     assert bench.world.looks == [KEY]
+
+
+async def test_nobody_acts_again_while_the_world_cannot_be_looked_at(bench: Bench) -> None:
+    bench.world.answer = lambda: Unavailable("no answer came")
+    await tell(bench.worker("w1"))
+    bench.world.dark = True
+    for _ in range(4):
+        bench.clock.pass_(TELL.deadline_s)
+        assert isinstance(await tell(bench.worker("w2")), Pending)
+    bench.world.dark = False
+    bench.clock.pass_(TELL.deadline_s)
+    assert isinstance(await tell(bench.worker("w2")), Done)
+    assert bench.world.acts == [KEY]
 
 
 async def test_a_defect_in_the_hands_is_no_outcome(bench: Bench) -> None:

@@ -247,7 +247,7 @@ async def test_only_what_is_stuck_is_let_go_on(house: House) -> None:
 
 
 async def test_an_act_on_a_delivery_that_nobody_knows_names_the_way_out(house: House) -> None:
-    for act in ("approve", "reject", "hold", "release", "promote", "retry", "unstick", "answer"):
+    for act in ("approve", "reject", "hold", "release", "promote", "unstick"):
         with pytest.raises(Refused, match="there is no delivery 'shop-ffffff'") as refused:
             await house.act(act, DeliveryId("shop-ffffff"))
         assert refused.value.way_out == "See them: flyball status"

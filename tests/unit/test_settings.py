@@ -113,7 +113,8 @@ def test_a_bound_that_another_section_sets_is_not_silently_without_effect(tmp_pa
 
 
 def test_every_bound_that_is_said_elsewhere_is_set_from_there() -> None:
-    text = "[budget]\ncall_usd = 1\nsession_usd = 2\ndelivery_usd = 3\nday_usd = 4\n[agents]\nturns = 5\nseconds = 6\n[test]\nseconds = 7\n"
+    text = "[budget]\ncall_usd = 1\nsession_usd = 2\ndelivery_usd = 3\nday_usd = 4\n"
+    text += "[agents]\nturns = 5\nseconds = 6\n[test]\nseconds = 7\n"
     bounds = parse(tomllib.loads(text)).bounded()
     assert [getattr(bounds, name) for name in SAID_ELSEWHERE] == [1_000_000, 2_000_000, 3_000_000, 4_000_000, 5, 6, 7]
 

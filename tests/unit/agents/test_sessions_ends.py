@@ -292,7 +292,7 @@ async def test_revoked_session_ends_and_keeps_nothing(tmp_path: Path) -> None:
     async def revoke_then_keep(session: str, turn: int) -> Any:
         kept = await keep(session, turn)
         if kept:
-            await world.say(CONTROL, SessionRevoked(session=SESSION, by="person:1", reason="wrong task"))
+            await world.say(CONTROL, SessionRevoked(session=SESSION, by="person:1", reason="wrong task", event_id="r"))
         return kept
 
     world.gate.turn_records = revoke_then_keep  # type: ignore[method-assign]
