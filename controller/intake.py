@@ -153,6 +153,8 @@ class Intake:
     async def revoke(self, person: str, session: SessionId, reason: str, *, event_id: str) -> None:
         """End an agent's session: its next call, of a tool or of the model, is refused. `event_id` as with `stop`."""
         who, event_id = self._may(person, "revoke", None), _bounded(event_id)
+        if await self._stands(CONTROL, event_id):
+            return
         row = await self._log.stream(session_stream(session))
         if row is None:
             raise Refused(f"there is no session {session!r}", "See a delivery's sessions: flyball show DELIVERY")

@@ -71,7 +71,8 @@ TABLE: dict[Phase, Step] = {
     Phase.STUCK: unstick,
 }
 
-# Under whose identity each of them writes what it decided. What it does to the world, the gate decides for the agent that it names.
+# Under whose identity each of them writes what it decided. What it does to the world, the gate decides for the agent
+# that it names.
 AGENTS: dict[Phase, str] = {
     Phase.NEW: "intake",
     Phase.ACCEPTED: "author",

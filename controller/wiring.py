@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from controller import VERSION
@@ -31,6 +31,7 @@ from controller.adapters.workers import LocalWorkers
 from controller.agents.parts import SessionParts, SessionProgress
 from controller.agents.session import SessionRunner, checkpoints_in
 from controller.desk import SessionDesk
+from controller.domain.bounds import Bounds
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft
 from controller.domain.events import ControllerStarted, Label, SessionStarted
@@ -48,9 +49,9 @@ from controller.loop import Loop
 from controller.ports import (
     Badge,
     Blobs,
+    Gate,
     Hands,
     Log,
-    Platform,
     Ports,
     Receipt,
     RepositoryConfig,
@@ -106,6 +107,7 @@ class Folder:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in ("blobs", "keys", "forge", "edge", "ci", "workspaces", "workers"):
                 (self.root / name).mkdir(exist_ok=True, mode=0o700)
+            (self.root / ".gitignore").write_text("*\n")  # it often stands in somebody's repository
             (self.root / ".gitignore").write_text("*\n")  # it may stand in a person's own repository
         except OSError as error:
             raise ConfigError(
@@ -212,26 +214,33 @@ def bring_in(settings: Settings, root: Path, folder: Folder, *, allow_dirty: boo
     import_repository(store, repository.name, settings.source(root), repository.branch, allow_dirty=allow_dirty)
 
 
-@asynccontextmanager
-async def controller(
-    settings: Settings,
-    root: Path,
-    folder: Folder,
-    model: ModelChoice,
-    *,
-    label: Label = Label.LIVE,
-    pace: Pace | None = None,
-    orphan_seconds: float | None = None,
-    hold_ms: int = 1_000,
-    on_progress: Callable[[SessionProgress], None] = lambda _: None,
-) -> AsyncIterator[Controller]:
-    """Everything on the embedded rung, ready to sweep. Closes what it opened, but leaves the edge serving."""
-    repository, bounds = settings.configured(root), settings.bounded()
-    record = open_record(folder, settings, root)
-    clock, log, seals = record.clock, record.log, record.seals
-    grants = RbacGrants(record.authority)
-    forge = GitForge(folder.forge, clock)
-    sandbox = await Sandbox.best()
+@dataclass(frozen=True)
+class Embedded:
+    """The embedded rung's adapters: everything outside the log that acts or is looked at."""
+
+    forge: GitForge
+    ci: LocalCi
+    ci_config: CiConfig
+    sandbox: Sandbox
+    edge: EdgeLink | None  # None: no service is configured
+    platform: EdgePlatform | NoService
+    telemetry: Telemetry
+    chat: LocalChat
+
+    @property
+    def hands(self) -> dict[Port, Hands]:
+        return {"forge": self.forge, "ci": self.ci, "chat": self.chat, "platform": self.platform}
+
+    async def run_tests(self, path: Path, target: str) -> str:
+        """An agent's own test run, in the sandbox and by the command that CI uses. `target` empty: all of them."""
+        command = (*self.ci_config.command, target) if target else ()
+        return await run_in_workspace(path, command, sandbox=self.sandbox, config=self.ci_config)
+
+
+async def embedded(settings: Settings, root: Path, folder: Folder, config: EdgeConfig | None, label: Label) -> Embedded:
+    """`config=None`: no service is configured."""
+    clock, repository = SystemClock(), settings.configured(root)
+    forge, sandbox = GitForge(folder.forge, clock), await Sandbox.best()
     ci_config = CiConfig(
         command=tuple(word.replace("{python}", "python") for word in settings.test.command),
         python=python_of(settings.test, settings.source(root)),
@@ -245,71 +254,126 @@ async def controller(
         {repository.name: ci_config},
         slots=settings.test.slots,
     )
-    config = edge_config(settings, root, folder, orphan_seconds, hold_ms)
     edge = EdgeLink(folder.edge, config) if config else None
-    platform: Platform = EdgePlatform(edge) if edge else NoService()
-    telemetry: Telemetry = EdgeTelemetry(edge, label) if edge else NoService()
-    chat = LocalChat(folder.outbox, clock)
-    hands: dict[Port, Hands] = {"forge": forge, "ci": ci, "chat": chat, "platform": platform}  # type: ignore[dict-item]
-    workers = LocalWorkers(folder.root / "workers")
-    worker = workers.enlist()
-    gate = EffectGate(log=log, clock=clock, grants=grants, hands=hands, worker=worker, gone=workers.gone)
-    desk = SessionDesk(log=log, seals=seals, authority=record.authority, bounds=bounds)
-    workspaces = KnownWorkspaces(GitWorkspaces(folder.root / "workspaces", forge.store))
-
-    async def tests(path: Path, target: str) -> str:
-        command = (*ci_config.command, target) if target else ()
-        return await run_in_workspace(path, command, sandbox=sandbox, config=ci_config)
-
-    tools = toolbelt(gate=gate, workspaces=workspaces, desk=desk, log=log, seals=seals, run_in_workspace=tests)
-    gateway = Gateway(desk, Toolbox(desk, tools, result_bytes=bounds.tool_result_bytes))
-    url = await gateway.start()
-    anthropic = AnthropicModel(
-        model.api_key, base_url=model.base_url, label=model.label, stall_s=bounds.model_stall_seconds
-    )
-    caller = Caller("service:controller", grants.digest)
-    ports = Ports(
-        clock=clock,
-        log=log,
-        blobs=record.blobs,
-        seals=seals,
-        gate=gate,
+    return Embedded(
         forge=forge,
         ci=ci,
-        platform=platform,
-        telemetry=telemetry,
-        policy=policy_of(settings),
-        bounds=bounds,
-        repositories={repository.name: repository},
-        model_label=model.label,
-        tools=tuple(sorted(tool.definition.name for tool in tools)),
-        tools_digest=tools_digest([tool.definition for tool in tools]),
-        worker=worker,
-        caller=caller,
+        ci_config=ci_config,
+        sandbox=sandbox,
+        edge=edge,
+        platform=EdgePlatform(edge) if edge else NoService(),
+        telemetry=EdgeTelemetry(edge, label) if edge else NoService(),
+        chat=LocalChat(folder.outbox, clock),
     )
-    parts = SessionParts(
-        log=log,
-        blobs=record.blobs,
-        seals=seals,
-        clock=clock,
-        model=anthropic,
-        tools=McpTools(url, desk, badges(log, {repository.name: repository})),
+
+
+@dataclass(frozen=True)
+class Agents:
+    """What sessions run on: their desk, their tools over MCP, their model."""
+
+    desk: SessionDesk
+    workspaces: KnownWorkspaces
+    gateway: Gateway
+    definitions: list[ToolDefinition]
+    model: AnthropicModel
+
+    async def close(self) -> None:
+        await self.gateway.stop()
+        await self.model.close()
+
+
+def agents(record: Record, world: Embedded, gate: Gate, bounds: Bounds, model: ModelChoice) -> Agents:
+    log, seals = record.log, record.seals
+    desk = SessionDesk(log=log, seals=seals, authority=record.authority, bounds=bounds)
+    workspaces = KnownWorkspaces(GitWorkspaces(record.folder.root / "workspaces", world.forge.store))
+    tools = toolbelt(
+        gate=gate, workspaces=workspaces, desk=desk, log=log, seals=seals, run_in_workspace=world.run_tests
+    )
+    return Agents(
         desk=desk,
         workspaces=workspaces,
-        bounds=bounds,
-        caller=caller,
+        gateway=Gateway(desk, Toolbox(desk, tools, result_bytes=bounds.tool_result_bytes)),
+        definitions=[tool.definition for tool in tools],
+        model=AnthropicModel(
+            model.api_key, base_url=model.base_url, label=model.label, stall_s=bounds.model_stall_seconds
+        ),
+    )
+
+
+def ports_of(record: Record, world: Embedded, gate: Gate, crew: Agents, *, settings: Settings, root: Path) -> Ports:
+    repository = settings.configured(root)
+    return Ports(
+        clock=record.clock,
+        log=record.log,
+        blobs=record.blobs,
+        seals=record.seals,
+        gate=gate,
+        forge=world.forge,
+        ci=world.ci,
+        platform=world.platform,
+        telemetry=world.telemetry,
+        policy=policy_of(settings),
+        bounds=settings.bounded(),
+        repositories={repository.name: repository},
+        model_label=crew.model.label,
+        tools=tuple(sorted(definition.name for definition in crew.definitions)),
+        tools_digest=tools_digest(crew.definitions),
+        caller=Caller("service:controller", Digest(record.authority.digest)),
+    )
+
+
+def runner_of(
+    ports: Ports, crew: Agents, url: str, checkpoints: Path, on_progress: Callable[[SessionProgress], None]
+) -> SessionRunner:
+    parts = SessionParts(
+        log=ports.log,
+        blobs=ports.blobs,
+        seals=ports.seals,
+        clock=ports.clock,
+        model=crew.model,
+        tools=McpTools(url, crew.desk, badges(ports.log, dict(ports.repositories))),
+        desk=crew.desk,
+        workspaces=crew.workspaces,
+        bounds=ports.bounds,
+        caller=ports.caller,
         on_progress=on_progress,
     )
+    return SessionRunner(parts, checkpoints_in(checkpoints))
+
+
+@asynccontextmanager
+async def controller(
+    settings: Settings,
+    root: Path,
+    folder: Folder,
+    model: ModelChoice,
+    *,
+    label: Label = Label.LIVE,
+    pace: Pace | None = None,  # None: the pace for earnest
+    orphan_seconds: float | None = None,  # None: the edge never ends by itself
+    hold_ms: int = 1_000,
+    on_progress: Callable[[SessionProgress], None] = lambda _: None,
+) -> AsyncIterator[Controller]:
+    """Everything on the embedded rung, ready to sweep. Closes what it opened, but leaves the edge serving."""
+    record = open_record(folder, settings, root)
+    world = await embedded(settings, root, folder, edge_config(settings, root, folder, orphan_seconds, hold_ms), label)
+    workers = LocalWorkers(folder.root / "workers")
+    worker = workers.enlist()
+    grants = RbacGrants(record.authority)
+    gate = EffectGate(
+        log=record.log, clock=record.clock, grants=grants, hands=world.hands, worker=worker, gone=workers.gone
+    )
+    crew = agents(record, world, gate, settings.bounded(), model)
+    ports = replace(ports_of(record, world, gate, crew, settings=settings, root=root), worker=worker)
+    runner = runner_of(ports, crew, await crew.gateway.start(), folder.checkpoints, on_progress)
     await announce(ports, settings, label)
-    runner = SessionRunner(parts, checkpoints_in(folder.checkpoints))
-    sweep = Sweep(ports, Loop(ports), SqliteLease(folder.log, clock, gone=workers.gone), runner.run, pace or Pace())
+    lease = SqliteLease(folder.log, record.clock, gone=workers.gone)
     try:
-        yield Controller(record, ports, sweep, edge)
+        yield Controller(record, ports, Sweep(ports, Loop(ports), lease, runner.run, pace or Pace()), world.edge)
     finally:
-        await gateway.stop()
-        await anthropic.close()
-        if edge is not None:
-            await edge.close()
+        await crew.close()
+        if world.edge is not None:
+            await world.edge.close()
         record.close()
         workers.leave()
 

@@ -227,7 +227,8 @@ def _to_page(r: Rollout, ports: Ports, service: ServiceConfig, verdict: Verdict)
     """What a person on call must hear, and why. None: nothing."""
     release = current(r).number
     if verdict.must_page:
-        return verdict.rule.value, f"release {release} of {service.name} is held at {r.weight_percent} %: {verdict.sentence}"
+        held = f"release {release} of {service.name} is held at {r.weight_percent} %"
+        return verdict.rule.value, f"{held}: {verdict.sentence}"
     limit = timedelta(milliseconds=service.plan.step_limit_ms)
     if r.step_started_at is not None and ports.clock.now() >= r.step_started_at + limit:
         words = f"release {release} of {service.name} has been at {r.weight_percent} % for {limit}: {verdict.sentence}"

@@ -167,7 +167,7 @@ async def _target(
     tip = await ports.forge.tip(repository.name, repository.branch)
     if tip is None:
         raise Permanent(f"{repository.name} has no branch {repository.branch}", "Create it, or set repository.branch")
-    if not waiting:
+    if not waiting or r.confirmed is None:
         return tip, "nothing has been deployed yet: the tip of the branch is the first release"
     oldest = waiting[0].merged
     if oldest is None:

@@ -87,7 +87,9 @@ def resume(scope: str, reason: str, repo: Path | None, state: Path | None) -> No
     click.echo(f"resumed: {scope}")
 
 
-@click.command(help="Revoke an agent's SESSION (DELIVERY/N, see `flyball show`): its next call is refused, and the session ends.")
+@click.command(
+    help="Revoke an agent's SESSION (DELIVERY/N, see `flyball show`): its next call is refused, and the session ends."
+)
 @click.argument("session")
 @click.option("--because", "reason", default="no reason given", help="Why; it stands in the log.")
 @repo_option

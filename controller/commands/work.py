@@ -150,13 +150,15 @@ def _what_now(found: Place, screen: Screen, members: list[Delivery]) -> None:
     from controller.adapters.clock import SystemClock  # noqa: PLC0415
     from controller.adapters.git import GitForge  # noqa: PLC0415
     from controller.adapters.git_import import sync_back  # noqa: PLC0415
-    from controller.domain.delivery import Phase  # noqa: PLC0415
+    from controller.domain.delivery import TERMINAL, Phase  # noqa: PLC0415
 
     repository = found.settings.configured(found.root)
     screen.say()
     for d in members:
         if d.phase is Phase.STUCK:
             screen.say(f"{d.id} is stuck and waits for you: look at it, then let it go on with: flyball unstick {d.id}")
+        elif d.phase not in TERMINAL:
+            screen.say(f"{d.id} is under way and goes on whenever a controller runs: flyball serve")
     if not any(d.merged for d in members):
         screen.say(f"Nothing has landed: {repository.branch} is as it was. Why: flyball show {members[0].id}")
         return

@@ -167,9 +167,9 @@ def evolve(state: Delivery, entry: Entry) -> Delivery:
     after = _apply(replace(state, version=entry.version), event, entry)
     if after.phase is not state.phase or state.version == 0:
         after = replace(after, phase_times=(*after.phase_times, (after.phase, entry.time)))
-    if isinstance(event, e.Waited | e.StepFailed):
+    if isinstance(event, e.StepFailed):
         return after
-    return replace(after, waiting=None, failures=0)
+    return replace(after, failures=0) if isinstance(event, e.Waited) else replace(after, waiting=None, failures=0)
 
 
 def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901, PLR0911, PLR0912 - one flat table of facts
@@ -231,7 +231,8 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
         case e.Stuck():
             return replace(d, phase=P.STUCK, stuck_from=d.phase, end_reason=event.reason)
         case e.Unstuck():
-            return replace(d, phase=Phase(event.to), stuck_from=None, end_reason=None, unstuck=d.unstuck + 1, ci_started=None)
+            free = replace(d, stuck_from=None, end_reason=None, unstuck=d.unstuck + 1, ci_started=None)
+            return replace(free, phase=Phase(event.to))
         case _:
             return d
 

@@ -1,6 +1,6 @@
 """Everything that can have happened: a closed union of facts, past tense, frozen.
 
-A stored kind is never renamed or removed. `v` counts a kind's shapes, and old shapes are lifted to the newest when they are read.
+A stored kind is never renamed or removed. `v` counts a kind's shapes; old ones are lifted to the newest when read.
 Numbers are integers with their unit in the name: floats would make the canonical bytes depend on a printer.
 """
 
@@ -424,7 +424,7 @@ class Evicted(Event):
     landing: int | None  # None: never got as far as a landing
     delivery: DeliveryId
     head: Commit
-    why: Literal["conflict", "red", "stale_consent", "base_moved"]
+    why: Literal["conflict", "red", "refused", "stale_consent", "base_moved"]
     reason: str
     new_head: Commit | None = None  # the clean rebase, if there is one, and
     new_base: Commit | None = None  # what it now stands on

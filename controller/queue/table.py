@@ -83,12 +83,16 @@ async def check(q: Queue, ports: Ports) -> list[Draft]:
     key = EffectKey(f"ci/{repository}/{plan_.tested}/{verb.attempt}")
     outcome = await ports.gate.act(AGENT, verb, key=key, decision=_testing(plan_), subject=q.stream)
     if isinstance(outcome, Failed):
-        return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=outcome.reason[:600]))]
+        reason = f"CI could not start: {outcome.reason}"
+        return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason=reason)]
     if not isinstance(outcome, Done):
         return _waiting(q, ports, outcome)
     run = await ports.ci.run(outcome.result.run)
     if run is None:
-        return [Draft(q.stream, e.LandingChecked(landing=plan_.landing, passed=False, run=outcome.result.run, reused=False, failures=("CI lost the run",)))]
+        lost = e.LandingChecked(
+            landing=plan_.landing, passed=False, run=outcome.result.run, reused=False, failures=("CI lost the run",)
+        )
+        return [Draft(q.stream, lost)]
     if run.state in ("queued", "running"):
         return []
     failures = tuple(t.test[:300] for t in run.tests if not t.passed)[:50] or (
@@ -125,7 +129,7 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
         AGENT, verb, key=key, decision=decision, subject=q.stream, on_behalf_of=first.asked.asked_by
     )
     if isinstance(outcome, Failed):
-        return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=outcome.reason[:600]))]
+        return [await _not_landed(q, ports, first, plan_, outcome.reason)]
     if not isinstance(outcome, Done):
         return _waiting(q, ports, outcome)
     landed = e.Landed(
@@ -140,6 +144,14 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
     return [Draft(q.stream, landed)]
 
 
+async def _not_landed(q: Queue, ports: Ports, first: Delivery, plan_: e.LandingPlanned, reason: str) -> Draft:
+    """Void if the branch has moved: the line is looked at again. Else the change itself was refused, for good."""
+    repository, branch = place(q)
+    if await ports.forge.tip(repository, branch) != plan_.base:
+        return Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=reason[:600]))
+    return _evict(q, plan_.landing, first, plan_.heads[0], "refused", reason=f"it could not land: {reason}")
+
+
 TABLE: dict[QueuePhase, Step] = {QueuePhase.IDLE: plan, QueuePhase.PLANNED: check, QueuePhase.CHECKED: land}
 
 
@@ -148,7 +160,8 @@ async def _line(q: Queue, ports: Ports) -> list[InLine]:
     for row in await ports.log.waiting_on(q.stream):
         one = await _delivery(ports, DeliveryId(rest_of(row.stream)))
         cleared = one.cleared is not None and one.head == one.cleared.head
-        if one.phase is Phase.CLEARED and cleared and one.head and q.outcome_of(one.id, one.head) is None:
+        waits = one.phase is Phase.CLEARED and cleared and one.head and q.outcome_of(one.id, one.head) is None
+        if waits and one.head and await _may_land(ports, one, one.head):
             found.append(InLine(one, row.waits_since))
     return found
 
@@ -195,7 +208,13 @@ async def _rebased(q: Queue, ports: Ports, first: Delivery, change: e.ChangeAuth
 
 
 def _evict(
-    q: Queue, landing: int | None, first: Delivery, head: Commit, why: Literal["conflict", "red"], *, reason: str
+    q: Queue,
+    landing: int | None,
+    first: Delivery,
+    head: Commit,
+    why: Literal["conflict", "red", "refused"],
+    *,
+    reason: str,
 ) -> Draft:
     return Draft(q.stream, e.Evicted(landing=landing, delivery=first.id, head=head, why=why, reason=reason[:600]))
 

@@ -18,7 +18,8 @@ async def trip(ports: Ports, entry: Entry) -> None:
     A lost race means that somebody else has just written it, or a person a stop.
     """
     service = rest_of(entry.stream).partition("@")[0]
-    rollout = fold(entry.stream, await ports.log.read(entry.stream))
+    until_then = [one for one in await ports.log.read(entry.stream) if one.version <= entry.version]
+    rollout = fold(entry.stream, until_then)  # a log that is read again tells of roll-backs that came later
     control = await ports.log.read(CONTROL)
     frozen = breaker(rollout, service, entry.time, ports.bounds, _lifted(control, f"service:{service}"))
     already = any(row.scope == f"service:{service}" for row in await ports.log.control())

@@ -25,11 +25,15 @@ def draft(d: Delivery, event: e.Event) -> Draft:
 def wait(
     d: Delivery, ports: Ports, waits_for: e.WaitsFor, *, on: StreamId | None, seconds: int, reason: str
 ) -> list[Draft]:
-    """Say what the delivery waits for, once. The same wait again says nothing."""
-    now = d.waiting
+    """Say what the delivery waits for, once. The same wait again says nothing, unless a step has failed in between.
+
+    Whose last word is a failure waits on nothing as the guards have it, and would never be called from a line again.
+    """
+    now, until = d.waiting, ports.clock.now() + timedelta(seconds=seconds)
     if now is not None and (now.waits_for, now.on, now.reason) == (waits_for, on, reason):
-        return []
-    until = ports.clock.now() + timedelta(seconds=seconds)
+        if not d.failures:
+            return []
+        until = now.until
     return [draft(d, e.Waited(waits_for=waits_for, on=on, until=until, reason=reason))]
 
 

@@ -7,7 +7,7 @@ from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import DeliveryId, delivery_stream, rollout_stream
-from controller.domain.rollout import Release
+from controller.domain.rollout import Release, ReleaseEnd
 from controller.domain.rollout import fold as fold_rollout
 from controller.errors import Permanent
 from controller.ports import Ports
@@ -23,6 +23,9 @@ async def hand_over(d: Delivery, ports: Ports) -> list[Draft]:
         raise Permanent(f"{d.id} was rolled back outside any release", "Run `flyball log verify`")
     stream = rollout_stream(service.name, service.environment)
     release = fold_rollout(stream, await ports.log.read(stream)).release_of(d.id, after=d.left_release)
+    if release is not None and release.end is ReleaseEnd.ROLLED_BACK and release.restored is None:
+        reason = "it was in a first release that a person gave up; the next one carries it"
+        return [draft(d, e.WentAgain(release=release.number, reason=reason))]
     if release is None or release.restored is None:
         raise Permanent(f"{d.id} was rolled back by no release", "Run `flyball log verify`")
     if d.id not in release.restored.culprits:

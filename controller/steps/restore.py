@@ -6,7 +6,7 @@ from controller.domain import events as e
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import rollout_stream
-from controller.domain.rollout import RolloutPhase
+from controller.domain.rollout import ReleaseEnd, RolloutPhase
 from controller.domain.rollout import fold as fold_rollout
 from controller.errors import Permanent
 from controller.ports import Ports
@@ -30,6 +30,15 @@ async def restore(d: Delivery, ports: Ports) -> list[Draft]:
             health_checks=release.restored.health_checks,
         )
         return [draft(d, back)]
+    if release is not None and release.end is ReleaseEnd.ROLLED_BACK and release.detected_at is not None:
+        given_up = e.RolledBack(
+            release=release.number,
+            to_commit=release.commit,
+            detected_at=release.detected_at,
+            traffic_back_at=ports.clock.now(),
+            health_checks=0,  # nothing had served before it, and a person has given it up
+        )
+        return [draft(d, given_up)]
     if state.phase is RolloutPhase.STUCK:
         return [draft(d, e.Stuck(reason=f"the roll-back failed: {state.stuck_reason}"))]
     return wait(

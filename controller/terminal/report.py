@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -75,6 +76,17 @@ async def deliveries_table(record: Record, seals: Seals) -> Table:
     return table
 
 
+def _next(d: Delivery) -> Iterator[tuple[str, str]]:
+    """What it waits for and what a person could do about it, each with a style."""
+    if d.phase is Phase.STUCK:
+        yield f"is stuck: {d.end_reason or ''}", "bold red"
+        yield f"goes on, once you have looked, with: flyball unstick {d.id}", "bold red"
+    elif d.waiting is not None and d.phase not in TERMINAL:
+        yield f"waits for {d.waiting.waits_for}: {d.waiting.reason}", "yellow"
+        if d.waiting.waits_for is e.WaitsFor.CONSENT:
+            yield f"goes on with: flyball approve {d.id}   or ends with: flyball reject {d.id}", "yellow"
+
+
 async def print_status(record: Record, control: list[ControlRow], head: Head, seals: Seals) -> None:
     console = Console(highlight=False)
     if record.deliveries:
@@ -82,10 +94,8 @@ async def print_status(record: Record, control: list[ControlRow], head: Head, se
     else:
         console.print('No deliveries yet. Ask for one: flyball run "…"')
     for d in record.deliveries:
-        if d.waiting is not None and d.phase not in TERMINAL:
-            console.print(f"  {d.id} waits for {d.waiting.waits_for}: {shown(d.waiting.reason)}", style="yellow")
-        if d.phase is Phase.STUCK:
-            console.print(f"  {d.id} is stuck: {shown(d.end_reason or '')}", style="bold red")
+        for words, look in _next(d):
+            console.print(f"  {d.id} {shown(words)}", style=look, soft_wrap=True)
     for rollout in record.rollouts:
         confirmed = rollout.confirmed
         serving = f"release {confirmed.number} ({confirmed.commit[:10]})" if confirmed else "nothing"

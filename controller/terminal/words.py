@@ -305,7 +305,8 @@ def _control(event: e.Event) -> Line | None:
         case e.SessionRevoked():
             return Line(event.session, f"REVOKED by {event.by}: {event.reason}", "bad")
         case e.ControllerStarted():
-            return Line("controller", f"Flyball {event.version} under policy {event.policy[:19]} ({event.label})", "quiet", loud=False)
+            words = f"Flyball {event.version} under policy {event.policy[:19]} ({event.label})"
+            return Line("controller", words, "quiet", loud=False)
         case e.Frozen():
             return Line(event.scope, f"FROZEN: {event.reason}", "bad")
         case _:

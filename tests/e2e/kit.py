@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: the command line as a process, repositories to work on, and the state folder as evidence.
+"""What the end-to-end tests share: the command line as a process, repositories, and the state folder as evidence.
 
 Nothing here knows more than a person at the same machine could find out: commands and their output, git, the files of
 the state folder, HTTP, and `flyball log verify`.
@@ -282,7 +282,7 @@ def verified(folder: Path) -> dict[str, Any]:
 
 
 def every_effect_is_accounted_for(state: State, repository_name: str) -> None:
-    """No effect without an intent before it, no intent without an outcome, nothing twice; in git, at the edge, in messages."""
+    """No effect without an intent, no intent without an outcome, nothing twice: in git, at the edge, in messages."""
     entries = state.entries()
     intents = {e.body["key"]: e for e in entries if e.kind == "EffectIntended"}
     outcomes = Counter(e.stream for e in entries if e.kind in ("EffectDone", "EffectFailed", "EffectUnknown"))

@@ -1,4 +1,7 @@
-"""What people get wrong, what repositories lack, what models do: each ends in a sentence that says what to do, and nothing half done."""
+"""What people get wrong, what repositories lack, what models do.
+
+Each ends in a sentence that says what to do, and nothing half done.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,7 @@ def detached(repo: Path) -> None:
 
 
 def other_branch(repo: Path) -> None:
+    (repo / "flyball.toml").write_text('[repository]\nbranch = "main"\n')
     git(repo, "branch", "--quiet", "--move", "trunk")
 
 
@@ -133,7 +137,7 @@ def test_change_that_stays_red_is_given_up_after_two_rounds_and_its_pull_request
     assert "test_words_are_joined_by_what_the_caller_chose" in said
     state = landed_nothing(library, "CI is red")
     pulls = state.pull_requests("library")
-    assert [pull["close_reason"] for pull in pulls.values()][0] == "replaced by #2"
+    assert pulls[1]["close_reason"] == "replaced by #2"
     assert len(pulls) == 2
 
 

@@ -1,4 +1,4 @@
-"""One real `flyball demo`, and whether it is true: looked at with git, with files and with pytest, not with Flyball's own words."""
+"""One real `flyball demo`, and whether it is true: seen with git, files and pytest, not in Flyball's own words."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`flyball demo`, killed ten times without a word and started again: it comes to what an undisturbed one comes to.
 
-Only the demo's own process dies. Its edge, the CI workers and the users who keep clicking live on, as they do in earnest.
+Only the demo's own process dies. Its edge, the CI workers and the users who keep clicking live on, as in earnest.
 """
 
 from __future__ import annotations
@@ -32,16 +32,8 @@ LONGEST_WAIT_S = 120  # for the next moment
 Moment = Callable[[Entry], bool]
 
 
-def intended(verb: str, nth: int = 1) -> Moment:
-    """The nth intent of a verb has just been written."""
-    seen: set[str] = set()
-
-    def now(entry: Entry) -> bool:
-        if entry.kind == "EffectIntended" and entry.body["verb"] == verb:
-            seen.add(entry.stream)
-        return len(seen) == nth
-
-    return now
+def intended(verb: str) -> Moment:
+    return kind("EffectIntended", verb=verb)
 
 
 def kind(name: str, **fields: object) -> Moment:
@@ -52,7 +44,7 @@ def in_session(part: str, name: str, turn: int) -> Moment:
     return lambda entry: entry.kind == name and part in entry.stream and entry.body["turn"] == turn
 
 
-# In the order in which they come; each names something that has just been written when the process dies.
+# In the order in which they come: each is looked for after the one before it, and the process dies when it is written.
 MOMENTS: dict[str, Moment] = {
     "the first build is intended": intended("platform.build"),
     "the first agent is in its third turn": in_session("session/", "TurnRecorded", 1),
@@ -60,7 +52,7 @@ MOMENTS: dict[str, Moment] = {
     "CI runs": kind("CiStarted"),
     "a change has landed": kind("Landed", landing=1),
     "a good canary has just got 25 %": kind("StepStarted", release=2, weight_percent=25),
-    "a bad change is about to land": intended("forge.land", nth=2),
+    "a bad change is about to land": intended("forge.land"),
     "a regression was found": kind("RegressionFound"),
     "the revert is on its way through CI": lambda e: e.kind == "CiStarted" and e.stream.endswith("-revert"),
     "the fixer waits for its model": in_session("-fix/", "ModelCallReserved", 2),

@@ -1,4 +1,4 @@
-"""Flyball on repositories that nobody here wrote: `flyball init`, `flyball run`, and what their owner finds afterwards."""
+"""Flyball on repositories that nobody here wrote: `flyball init`, `flyball run`, and what their owner finds then."""
 
 from __future__ import annotations
 
@@ -79,6 +79,18 @@ command = ["{python}", "-m", "unittest", "discover", "-s", "tests", "-t", "."]
 """
 
 
+DOCSTRING = """\
+task: Say what it does.
+summary: rot13 has a docstring.
+edits:
+  - path: src/rot/__init__.py
+    old: '    import codecs'
+    new: |2-
+          \'\'\'Letters move on by thirteen.\'\'\'
+          import codecs
+"""
+
+
 def test_src_layout_and_unittest_are_a_configured_command_away(tmp_path: Path) -> None:
     repo = tmp_path / "older"
     (repo / "src" / "rot").mkdir(parents=True)
@@ -95,15 +107,22 @@ def test_src_layout_and_unittest_are_a_configured_command_away(tmp_path: Path) -
     )
     (repo / "flyball.toml").write_text(UNITTEST)
     repository(repo)
-    script = tmp_path / "script.yaml"
-    script.write_text(
-        "task: Say what it does.\nsummary: rot13 has a docstring.\nedits:\n  - path: src/rot/__init__.py\n"
-        '    old: \'    import codecs\'\n    new: |2-\n          """Letters move on by thirteen."""\n          import codecs\n'
-    )
-    said = run_on(repo, "Say what it does.", script)
-    assert "CONFIRMED" in said
+    script, out = tmp_path / "script.yaml", tmp_path / "said.txt"
+    script.write_text(DOCSTRING)
+    state = State(repo / ".flyball")
+    asked = begun("run", "--repo", repo, "Say what it does.", "--script", script, cwd=repo, out=out)
+    with ended_afterwards(state, asked):
+        consent = until(
+            lambda: state.has("ApprovalRequested"), 120, "it asks for consent: no test came with the change"
+        )
+        delivery = consent.stream.partition("/")[2]
+        assert f"flyball approve {delivery}" in flyball("status", "--repo", repo).stdout
+        assert flyball("approve", delivery, "--repo", repo).returncode == 0
+        asked.wait(60)
+    assert asked.returncode == 0, out.read_text()
     assert "thirteen" in git(repo, "show", "flyball/main:src/rot/__init__.py")
-    assert State(repo / ".flyball").has("CiReported", passed=True, tests=1)
+    assert state.has("CiReported", passed=True, tests=1)
+    assert state.of_kind("Cleared")[0].body["by_person"]
 
 
 @pytest.fixture

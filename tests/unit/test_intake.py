@@ -25,8 +25,10 @@ from controller.domain.ids import (
     DeliveryId,
     Digest,
     Repository,
+    SessionId,
     delivery_stream,
     people_stream,
+    session_stream,
 )
 from controller.domain.risk import Colour, RiskVerdict
 from controller.errors import Permanent, Refused
@@ -289,6 +291,20 @@ async def test_a_stop_that_arrives_again_after_it_was_lifted_does_not_stop_again
     await house.intake.resume("ann", "all", "aired", event_id="m2")
     assert await house.log.control() == []
     assert await house.controls() == ["Stopped", "Resumed"]
+
+
+async def test_a_session_is_revoked_once_and_only_while_it_runs(house: House) -> None:
+    session = SessionId("shop-1a2b3c/1")
+    with pytest.raises(Refused, match="there is no session"):
+        await house.intake.revoke("ann", session, "it wanders", event_id="m1")
+    stream = session_stream(session)
+    await house.log.append([Draft(stream, sample(e.SessionStarted))], expect={stream: 0}, by=BY)
+    await house.intake.revoke("ann", session, "it wanders", event_id="m1")
+    await house.log.append([Draft(stream, sample(e.SessionEnded))], expect={stream: 1}, by=BY)
+    await house.intake.revoke("ann", session, "it wanders", event_id="m1")
+    assert await house.controls() == ["SessionRevoked"]
+    with pytest.raises(Refused, match="has ended"):
+        await house.intake.revoke("ann", session, "it wanders", event_id="m2")
 
 
 async def test_a_breakers_freeze_is_lifted_like_a_stop(house: House) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from controller.commands.work import TEMPLATE, init
+from controller.cli import main
+from controller.commands.work import TEMPLATE
 from controller.domain.ids import NAME
 from controller.domain.money import PRICES
 from controller.errors import ConfigError
@@ -184,7 +185,7 @@ def test_the_digest_changes_with_every_setting_and_with_nothing_else(tmp_path: P
 
 def _init(folder: Path) -> str:
     (folder / ".git").mkdir(parents=True)
-    done = CliRunner().invoke(init, ["--repo", str(folder)])
+    done = CliRunner().invoke(main, ["init", "--repo", str(folder)])
     assert done.exit_code == 0, done.output
     return (folder / FILE).read_text()
 

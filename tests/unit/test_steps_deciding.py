@@ -29,7 +29,7 @@ from controller.errors import Permanent
 from controller.ledger.lease import SqliteLease
 from controller.ledger.seals import LocalSeals
 from controller.ledger.sqlite import SqliteLog
-from controller.ports import Ports
+from controller.ports import Ports, Receipt
 from controller.sim.assembly import Shared, wire
 from controller.sim.blobs import SimBlobs
 from controller.sim.process import Process
@@ -68,17 +68,17 @@ class House:
         self.ports: Ports = wire(self.world, shared, Process("w1", self.world.clock)).ports
 
     def bounded(self, **bounds: int) -> None:
-        self.ports = replace(self.ports, bounds=Bounds(**bounds))
+        self.ports = replace(self.ports, bounds=Bounds.model_validate(bounds))
 
     async def append(self, stream: StreamId, *events: e.Event) -> None:
         size = len(await self.log.read(stream))
         kept = await self.log.append([Draft(stream, event) for event in events], expect={stream: size}, by=BY)
-        assert kept.size
+        assert isinstance(kept, Receipt)
 
     async def keep(self, drafts: list[Draft]) -> None:
         """As the loop would: what a step answers must be let in by the log."""
         expect = {draft.stream: len(await self.log.read(draft.stream)) for draft in drafts}
-        await self.log.append(drafts, expect=expect, by=BY)
+        assert isinstance(await self.log.append(drafts, expect=expect, by=BY), Receipt)
 
     async def delivery(self) -> Delivery:
         return deliveries.fold(NAME, await self.log.read(delivery_stream(NAME)))
