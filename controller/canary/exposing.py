@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from controller.canary import reasons
 from controller.canary.common import (
-    OBSERVER,
     RELEASER,
     RESPONDER,
     blocked,
@@ -67,7 +67,7 @@ async def expose(r: Rollout, ports: Ports) -> list[Draft]:
     if r.confirmed is None or step >= last:
         return await _promote(r, ports, release, service)
     weight = service.plan.steps_percent[step]
-    outcome, until = await _set_weight(r, ports, service, weight, _stepping(r, step, weight))
+    outcome, until = await _set_weight(r, ports, service, weight, reasons.stepping(r, step, weight))
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return waiting
     return [draft(r, e.StepStarted(release=release.number, step=step, weight_percent=weight, until=until))]
@@ -125,7 +125,7 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:
     baked = r.live_at is not None and ports.clock.now() >= r.live_at + timedelta(milliseconds=service.plan.bake_ms)
     if (baked or first) and held_by(await said(release, ports)) is None:
         return await _confirm(r, ports, release, service)
-    return await _renew(r, ports, service, status.weight_percent, [], decision=_baking(r))
+    return await _renew(r, ports, service, status.weight_percent, [], decision=reasons.baking(r))
 
 
 async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
@@ -202,7 +202,7 @@ async def _hold(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, st
     now, plan = ports.clock.now(), service.plan
     left = (r.weight_until or now) - now
     if left <= timedelta(milliseconds=plan.weight_ttl_ms) / 2:
-        holding = _holding(r, look.verdict)
+        holding = reasons.holding(r, look.verdict)
         return await _renew(r, ports, service, status.weight_percent, look.sealed(r, ports), decision=holding)
     due = look.windows and look.windows[-1].end_ms - look.windows[0].start_ms >= plan.segment_ms
     return look.sealed(r, ports) if due else _starved(r, ports, service, look)
@@ -266,7 +266,7 @@ async def _set_weight(
 
 
 async def _promote(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
-    decision = _promoting(r)
+    decision = reasons.promoting(r)
     outcome, until = await _set_weight(r, ports, service, 100, decision)
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return waiting
@@ -277,7 +277,7 @@ async def _promote(r: Rollout, ports: Ports, release: Release, service: ServiceC
 async def _confirm(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
     verb = ConfirmRelease(service=service.name, environment=service.environment, release=release.number)
     key = EffectKey(f"confirm/{rest_of(r.stream)}/{release.number}/{r.unstuck}")
-    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_confirming(r), subject=r.stream)
+    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=reasons.confirming(r), subject=r.stream)
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return waiting
     if release.artefact is None:
@@ -292,7 +292,7 @@ async def _paused(r: Rollout, ports: Ports, block: Blocked) -> list[Draft]:
     if r.phase in EXPOSED or r.step >= 0:
         verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
         key = EffectKey(f"pause/{rest_of(r.stream)}/{release.number}/{r.attempts}/{r.unstuck}")
-        outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=_pausing(r, reason), subject=r.stream)
+        outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=reasons.pausing(r, reason), subject=r.stream)
         if (waiting := unsettled(r, ports, outcome)) is not None:
             return waiting
     return [draft(r, e.ReleasePaused(release=release.number, reason=reason[:600]))]
@@ -323,95 +323,4 @@ async def _regression(
             fallback="all traffic to the confirmed release",
             rules=((look.verdict.rule.value if look else "canary/down"), "rollout/never-wait-on-doubt"),
         ),
-    )
-
-
-def _counted_by(r: Rollout) -> str:
-    """Empty: nothing has been counted yet."""
-    return f", counted by {r.segments[-1].source}" if r.segments else ""
-
-
-def _stepping(r: Rollout, step: int, weight: int) -> Decision:
-    words = r.last_verdict.sentence if r.last_verdict else "its health check passes and no user has seen it"
-    return decide(
-        f"Send {weight} % of traffic to release {current(r).number}?",
-        "step",
-        over={"stay": "the former step has passed", "promote": "promotion needs its own proof"},
-        because=(Claim(text=words, evidence=f"release {current(r).number}, step {step}{_counted_by(r)}"),),
-        would_change="a verdict to roll back, a hold, or a stop",
-        fallback="the weight returns to the confirmed release by itself if it is not renewed",
-        rules=("rollout/steps", f"agent/{OBSERVER}-read-only"),
-    )
-
-
-def _holding(r: Rollout, verdict: Verdict) -> Decision:
-    return decide(
-        f"Keep {r.weight_percent} % on release {current(r).number}?",
-        "hold",
-        over={"roll back": "the evidence has not crossed its line", "step": "the step is not over"},
-        because=(Claim(text=verdict.sentence, evidence=f"release {current(r).number}, step {r.step}"),),
-        would_change="the next window",
-        fallback="the weight returns to the confirmed release by itself",
-        rules=(verdict.rule.value,),
-    )
-
-
-def _baking(r: Rollout) -> Decision:
-    return decide(
-        f"Keep all traffic on release {current(r).number}?",
-        "hold",
-        over={"confirm": "it has not been live long enough", "roll back": "it is healthy"},
-        because=(
-            Claim(
-                text="its health check passes; at 100 % there is no control to compare with", evidence="platform status"
-            ),
-        ),
-        would_change="a failing health check, a stop, or the end of its bake",
-        fallback="the weight returns to the former release by itself",
-        rules=("rollout/bake",),
-    )
-
-
-def _promoting(r: Rollout) -> Decision:
-    words = r.last_verdict.sentence if r.last_verdict else "the first release: there is nothing to compare it with"
-    return decide(
-        f"Send all traffic to release {current(r).number}?",
-        "promote",
-        over={
-            "hold": "the promotion test is passed, or a person asked for it",
-            "roll back": "nothing speaks against it",
-        },
-        because=(Claim(text=words, evidence=f"release {current(r).number}{_counted_by(r)}"),),
-        would_change="a verdict to roll back, a hold, or a stop",
-        fallback="the former release stands by until this one is confirmed",
-        rules=((r.last_verdict.rule.value if r.last_verdict else "rollout/first-release"),),
-    )
-
-
-def _confirming(r: Rollout) -> Decision:
-    return decide(
-        f"Confirm release {current(r).number}?",
-        "confirm",
-        over={"keep the former one standing by": "it has baked, healthy, with all the traffic"},
-        because=(
-            Claim(
-                text=f"live since {r.live_at.isoformat() if r.live_at else 'now'}",
-                evidence=f"release {current(r).number}",
-            ),
-        ),
-        would_change="a failing health check or a hold",
-        fallback="the former artefact can be released again",
-        rules=("rollout/bake",),
-    )
-
-
-def _pausing(r: Rollout, reason: str) -> Decision:
-    return decide(
-        f"Take the traffic off release {current(r).number}?",
-        "pause",
-        over={"let it run on": "a stop takes running canaries to stable first"},
-        because=(Claim(text=reason[:600], evidence="stream control"),),
-        would_change="the stop being lifted",
-        fallback="the platform's own deadline does the same",
-        rules=("control/stop-is-safe",),
     )

@@ -1,0 +1,99 @@
+"""Why a release is shown to more users, held, promoted, confirmed or paused: the decisions of `exposing`, as data."""
+
+from __future__ import annotations
+
+from controller.canary.common import OBSERVER, current
+from controller.domain.decision import Claim, Decision, decide
+from controller.domain.rollout import Rollout
+from controller.domain.verdict import Verdict
+
+
+def stepping(r: Rollout, step: int, weight: int) -> Decision:
+    words = r.last_verdict.sentence if r.last_verdict else "its health check passes and no user has seen it"
+    return decide(
+        f"Send {weight} % of traffic to release {current(r).number}?",
+        "step",
+        over={"stay": "the former step has passed", "promote": "promotion needs its own proof"},
+        because=(Claim(text=words, evidence=f"release {current(r).number}, step {step}{_counted_by(r)}"),),
+        would_change="a verdict to roll back, a hold, or a stop",
+        fallback="the weight returns to the confirmed release by itself if it is not renewed",
+        rules=("rollout/steps", f"agent/{OBSERVER}-read-only"),
+    )
+
+
+def holding(r: Rollout, verdict: Verdict) -> Decision:
+    return decide(
+        f"Keep {r.weight_percent} % on release {current(r).number}?",
+        "hold",
+        over={"roll back": "the evidence has not crossed its line", "step": "the step is not over"},
+        because=(Claim(text=verdict.sentence, evidence=f"release {current(r).number}, step {r.step}"),),
+        would_change="the next window",
+        fallback="the weight returns to the confirmed release by itself",
+        rules=(verdict.rule.value,),
+    )
+
+
+def baking(r: Rollout) -> Decision:
+    return decide(
+        f"Keep all traffic on release {current(r).number}?",
+        "hold",
+        over={"confirm": "it has not been live long enough", "roll back": "it is healthy"},
+        because=(
+            Claim(
+                text="its health check passes; at 100 % there is no control to compare with", evidence="platform status"
+            ),
+        ),
+        would_change="a failing health check, a stop, or the end of its bake",
+        fallback="the weight returns to the former release by itself",
+        rules=("rollout/bake",),
+    )
+
+
+def promoting(r: Rollout) -> Decision:
+    words = r.last_verdict.sentence if r.last_verdict else "the first release: there is nothing to compare it with"
+    return decide(
+        f"Send all traffic to release {current(r).number}?",
+        "promote",
+        over={
+            "hold": "the promotion test is passed, or a person asked for it",
+            "roll back": "nothing speaks against it",
+        },
+        because=(Claim(text=words, evidence=f"release {current(r).number}{_counted_by(r)}"),),
+        would_change="a verdict to roll back, a hold, or a stop",
+        fallback="the former release stands by until this one is confirmed",
+        rules=((r.last_verdict.rule.value if r.last_verdict else "rollout/first-release"),),
+    )
+
+
+def confirming(r: Rollout) -> Decision:
+    return decide(
+        f"Confirm release {current(r).number}?",
+        "confirm",
+        over={"keep the former one standing by": "it has baked, healthy, with all the traffic"},
+        because=(
+            Claim(
+                text=f"live since {r.live_at.isoformat() if r.live_at else 'now'}",
+                evidence=f"release {current(r).number}",
+            ),
+        ),
+        would_change="a failing health check or a hold",
+        fallback="the former artefact can be released again",
+        rules=("rollout/bake",),
+    )
+
+
+def pausing(r: Rollout, reason: str) -> Decision:
+    return decide(
+        f"Take the traffic off release {current(r).number}?",
+        "pause",
+        over={"let it run on": "a stop takes running canaries to stable first"},
+        because=(Claim(text=reason[:600], evidence="stream control"),),
+        would_change="the stop being lifted",
+        fallback="the platform's own deadline does the same",
+        rules=("control/stop-is-safe",),
+    )
+
+
+def _counted_by(r: Rollout) -> str:
+    """Empty: nothing has been counted yet."""
+    return f", counted by {r.segments[-1].source}" if r.segments else ""
