@@ -32,7 +32,7 @@ async def _status(record: Record, *, as_json: bool) -> None:
 
     found, head, control = await record_of(record.log), await record.log.head(), await record.log.control()
     if as_json:
-        rows = [delivery_row(d) for d in found.deliveries]
+        rows = [delivery_row(d, found.spent_on(d.id)) for d in found.deliveries]
         stops = [{"scope": row.scope, "state": row.state, "reason": row.reason} for row in control]
         print_json({"deliveries": rows, "stops": stops, "log": {"size": head.size, "root": head.root}})
         return

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from controller.domain.control import fold_people
 from controller.domain.delivery import TERMINAL, Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
-from controller.domain.ids import DeliveryId, Service, delivery_stream, rollout_stream
+from controller.domain.ids import DeliveryId, Service, delivery_stream, people_stream, rollout_stream
 from controller.domain.rollout import fold as fold_rollout
 from controller.errors import ConfigError, Unavailable
 from controller.terminal.screen import Screen, follow
@@ -93,13 +94,13 @@ async def first_release(watch: Watch, settings: Settings) -> None:
     if service is None:
         return
     log, stream = watch.running.record.log, rollout_stream(Service(service.name), service.environment)
-    loop = asyncio.get_running_loop()
+    at, loop = f"{service.name}@{service.environment}", asyncio.get_running_loop()
     deadline = loop.time() + FIRST_RELEASE_SECONDS
 
     async def done() -> bool:
         state = fold_rollout(stream, await log.read(stream))
-        if state.stuck_reason:
-            at = f"{service.name}@{service.environment}"
+        words = fold_people(await log.read(people_stream(DeliveryId(at))))
+        if state.stuck_reason and words.unstuck_times <= state.unstuck:
             raise ConfigError(
                 f"{service.name} is not served: {state.stuck_reason}",
                 f"Correct the service, or [service] in flyball.toml; then: flyball unstick {at}, and ask again",

@@ -133,14 +133,11 @@ async def _run(
             )
             await watch.until(lambda: all_ended(log, asked.delivery))
             members = await family(log, asked.delivery)
-            head = await log.head()
-            screen.value(
-                "summary",
-                {"deliveries": [delivery_row(d) for d in members], "log": {"size": head.size, "root": head.root}},
-            )
+            head, record = await log.head(), await record_of(log)
+            rows = [delivery_row(d, record.spent_on(d.id)) for d in members]
+            screen.value("summary", {"deliveries": rows, "log": {"size": head.size, "root": head.root}})
             if not screen.json_lines:
                 screen.heading("Summary")
-                record = await record_of(log)
                 await print_summary(screen.console, record, head, running.record.seals)
             _what_now(found, screen, members)
             return any(d.phase is Phase.CONFIRMED for d in members)

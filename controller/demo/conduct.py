@@ -153,7 +153,7 @@ async def _summary(
         {
             "as_it_should": good,
             "seconds": round(seconds, 1),
-            "deliveries": [delivery_row(d) for d in record.deliveries],
+            "deliveries": [delivery_row(d, record.spent_on(d.id)) for d in record.deliveries],
             "recoveries": [recovery_row(back) for back in backs],
             "log": {"size": head.size, "root": head.root, "witnessed": False},
         },

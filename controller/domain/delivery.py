@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from controller.domain import events as e
 from controller.domain.entry import Entry, UnknownEvent
+from controller.domain.folding import Folds
 from controller.domain.ids import NO_MONEY, Branch, Commit, DeliveryId, Digest, MicroUsd, Repository, StreamId
 from controller.domain.risk import Colour
 from controller.domain.sealed import Sealed
@@ -153,10 +154,7 @@ class Delivery:
 
 
 def fold(delivery: DeliveryId, entries: list[Entry]) -> Delivery:
-    state = Delivery(id=delivery)
-    for entry in entries:
-        state = evolve(state, entry)
-    return state
+    return _folds(delivery, entries)
 
 
 def evolve(state: Delivery, entry: Entry) -> Delivery:
@@ -246,6 +244,9 @@ def _sent_back(d: Delivery, event: e.SentBack) -> Delivery:
     change = d.change.model_copy(update={"head": event.new_head, "base": event.new_base})
     again = replace(d, phase=P.PROPOSED, change=change, heads=heads, ci=None, ci_started=None)
     return replace(again, risk=None, cleared=None, approval=None)
+
+
+_folds: Folds[DeliveryId, Delivery] = Folds(lambda name: Delivery(id=name), evolve)
 
 
 def admit(state: Delivery, event: e.Event) -> str | None:

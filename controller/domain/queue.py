@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from controller.domain import events as e
 from controller.domain.entry import Entry, UnknownEvent
+from controller.domain.folding import Folds
 from controller.domain.ids import Commit, DeliveryId, StreamId
 
 REMEMBERED = 500  # outcomes kept in the fold; a delivery reads its own within one wake
@@ -58,10 +59,7 @@ class Queue:
 
 
 def fold(stream: StreamId, entries: list[Entry]) -> Queue:
-    state = Queue(stream)
-    for entry in entries:
-        state = evolve(state, entry)
-    return state
+    return _folds(stream, entries)
 
 
 def evolve(state: Queue, entry: Entry) -> Queue:  # noqa: C901, PLR0911 - one flat table of facts
@@ -96,6 +94,9 @@ def evolve(state: Queue, entry: Entry) -> Queue:  # noqa: C901, PLR0911 - one fl
 
 def _remember(state: Queue, delivery: DeliveryId, outcome: Outcome) -> Queue:
     return replace(state, outcomes=(*state.outcomes, (delivery, outcome))[-REMEMBERED:])
+
+
+_folds: Folds[StreamId, Queue] = Folds(Queue, evolve)
 
 
 def admit(state: Queue, event: e.Event) -> str | None:

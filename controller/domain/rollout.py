@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from controller.domain import events as e
 from controller.domain.entry import Entry, UnknownEvent
+from controller.domain.folding import Folds
 from controller.domain.ids import Commit, DeliveryId, Digest, StreamId
 from controller.domain.verdict import Verdict
 
@@ -127,10 +128,7 @@ class Rollout:
 
 
 def fold(stream: StreamId, entries: list[Entry]) -> Rollout:
-    state = Rollout(stream)
-    for entry in entries:
-        state = evolve(state, entry)
-    return state
+    return _folds(stream, entries)
 
 
 def evolve(state: Rollout, entry: Entry) -> Rollout:
@@ -141,7 +139,13 @@ def evolve(state: Rollout, entry: Entry) -> Rollout:
         return replace(now, waiting=entry.event)
     if isinstance(entry.event, e.StepFailed):
         return replace(now, failures=entry.event.attempt)
-    return _apply(replace(now, waiting=None, failures=0), entry)
+    return _apply(replace(now, waiting=_still(now.waiting, entry.event), failures=0), entry)
+
+
+def _still(waiting: e.Waited | None, event: e.Event) -> e.Waited | None:
+    """A person is still waited for while a canary is merely looked at and kept. None: nothing is waited for now."""
+    watching = isinstance(event, e.Observed | e.WeightRenewed)
+    return waiting if waiting is not None and watching and waiting.waits_for is e.WaitsFor.PERSON else None
 
 
 def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912 - one flat table of facts
@@ -214,6 +218,9 @@ def _restored(s: Rollout, event: e.TrafficRestored) -> Rollout:
     bad = tuple(Regression(commit, event.culprits, event.release) for commit in event.bad_commits)
     known = replace(_on_current(s, restored=event), open_regressions=(*s.open_regressions, *bad))
     return _end(known, ReleaseEnd.ROLLED_BACK)
+
+
+_folds: Folds[StreamId, Rollout] = Folds(Rollout, evolve)
 
 
 def deployable(

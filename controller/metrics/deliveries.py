@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.domain import delivery as deliveries
+from controller.domain import events as e
 from controller.domain import rollout as rollouts
 from controller.domain.delivery import TERMINAL, Delivery, Phase
 from controller.domain.entry import Entry
@@ -45,18 +46,30 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What the model's answers for a delivery have cost, those of sessions that came to nothing included."""
+
+    micro_usd: int = 0
+    label: e.Label | None = None  # None: no model has answered
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All driven streams, folded at one position of the log."""
 
     deliveries: tuple[Delivery, ...]  # in the order in which they were asked for
     rollouts: tuple[Rollout, ...]
+    spent: Mapping[DeliveryId, Spent]
+
+    def spent_on(self, delivery: DeliveryId) -> Spent:
+        return self.spent.get(delivery, Spent())
 
 
 async def record_of(log: Log) -> Record:
     """Read the whole log once."""
     found: dict[StreamId, list[Entry]] = {}
     async for entry in log.scan():
-        if kind_of(entry.stream) in ("delivery", "rollout"):
+        if kind_of(entry.stream) in ("delivery", "rollout", "session"):
             found.setdefault(entry.stream, []).append(entry)
     return record(found)
 
@@ -66,7 +79,18 @@ def record(streams: dict[StreamId, list[Entry]]) -> Record:
         deliveries.fold(DeliveryId(rest_of(s)), entries) for s, entries in streams.items() if kind_of(s) == "delivery"
     ]
     rolled = [rollouts.fold(s, entries) for s, entries in streams.items() if kind_of(s) == "rollout"]
-    return Record(tuple(asked), tuple(rolled))
+    return Record(tuple(asked), tuple(rolled), _spent(streams))
+
+
+def _spent(streams: dict[StreamId, list[Entry]]) -> dict[DeliveryId, Spent]:
+    found: dict[DeliveryId, Spent] = {}
+    for stream, entries in streams.items():
+        delivery = DeliveryId(rest_of(stream).rpartition("/")[0])
+        for entry in entries if kind_of(stream) == "session" else ():
+            if isinstance(entry.event, e.ReplyRecorded):
+                before = found.get(delivery, Spent())
+                found[delivery] = Spent(before.micro_usd + entry.event.cost_micro_usd, entry.event.label)
+    return found
 
 
 def phase_times(d: Delivery) -> tuple[PhaseTime, ...]:

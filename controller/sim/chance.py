@@ -1,7 +1,7 @@
 """Chance that belongs to the thing it decides, never to a stream of draws.
 
-The same seed and name give the same number whoever asks, when, and how often: a run that was killed and one that was not
-live in the same world.
+The same seed and name give the same number whoever asks, when, and how often: a run that was killed and one that was
+not live in the same world.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a tree does, read off its text: markers in files stand for the defects that real code would have.
 
-`BROKEN` fails CI. `FLAKY 30%` fails CI by chance. `UNBUILDABLE` fails the build. `DEAD` never becomes healthy. `CRASHES` goes
-down under traffic. `FAILS 10%` answers that share of requests with an error. `SLOW` doubles every latency.
+`BROKEN` fails CI. `FLAKY 30%` fails CI by chance. `UNBUILDABLE` fails the build. `DEAD` never becomes healthy.
+`CRASHES` goes down under traffic.
+`FAILS 10%` answers that share of requests with an error. `SLOW` doubles every latency.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A forge in memory, with a forge's manners: branches move by compare-and-swap, a pull request is one per branch, a landing is all or nothing."""
+"""A forge in memory, with a forge's manners.
+
+Branches move by compare-and-swap, a pull request is one per branch, a landing is all or nothing.
+"""
 
 from __future__ import annotations
 
@@ -74,10 +77,10 @@ class SimForge:
         return self.repositories.setdefault(name, SimRepository(History(name)))
 
     def commit(
-        self, name: Repository, branch: Branch, files: Mapping[str, str | None], message: str, at: datetime,
+        self, name: Repository, branch: Branch, files: Mapping[str, str | None], message: str, *, at: datetime,
         onto: Commit | None = None,
     ) -> Commit:  # fmt: skip
-        """As somebody with plain git would: these files upon `onto` (None: the branch's tip), pushed. None: it goes away."""
+        """As with plain git: these files upon `onto` (None: the branch's tip), pushed. A file of None goes away."""
         repository = self.repository(name)
         parent = onto or repository.branches.get(branch)
         tree = dict(repository.history.of(parent).tree) if parent else {}
@@ -122,14 +125,14 @@ class SimForge:
         history = self.repository(repository).history
         common = history.common(base, head)
         was = common.tree if common else {}
-        return self._made(history, was, history.of(base), history.of(head).tree, (base, head), message, at)
+        return self._made(history, was, history.of(base), history.of(head).tree, (base, head), message=message, at=at)
 
     async def rebase(
         self, repository: Repository, base: Commit, head: Commit, onto: Commit, at: datetime
     ) -> Candidate | Conflict:
         history = self.repository(repository).history
         mine, theirs = history.of(onto), history.of(head)
-        return self._made(history, history.of(base).tree, mine, theirs.tree, (onto,), theirs.message, at)
+        return self._made(history, history.of(base).tree, mine, theirs.tree, (onto,), message=theirs.message, at=at)
 
     async def revert(
         self, repository: Repository, bad: Commit, onto: Commit, message: str, at: datetime
@@ -137,11 +140,11 @@ class SimForge:
         history = self.repository(repository).history
         undone = history.of(bad)
         before = history.of(undone.parents[0]).tree if undone.parents else {}
-        return self._made(history, undone.tree, history.of(onto), before, (onto,), message, at)
+        return self._made(history, undone.tree, history.of(onto), before, (onto,), message=message, at=at)
 
     def _made(
-        self, history: History, was: Tree, mine: SimCommit, theirs: Tree, parents: tuple[Commit, ...], message: str,
-        at: datetime,
+        self, history: History, was: Tree, mine: SimCommit, theirs: Tree, parents: tuple[Commit, ...],
+        *, message: str, at: datetime,
     ) -> Candidate | Conflict:  # fmt: skip
         tree, conflicts = merge_trees(was, mine.tree, theirs)
         if conflicts:
@@ -227,7 +230,7 @@ class SimForge:
         return pull.result()
 
     def _opened(self, key: EffectKey, verb: OpenPullRequest) -> PullRequest | None:
-        """The newest of the branch, if this key opened it or it is open for the same thing. None: it is to be opened."""
+        """The branch's newest, if this key opened it or it is open for the same thing. None: it is to be opened."""
         pulls = [p for p in self.repository(verb.repository).pulls.values() if p.branch == verb.branch]
         if not pulls:
             return None
@@ -258,7 +261,9 @@ class SimForge:
             raise Permanent(f"pull request {number} has been closed", "Leave it out of the landing")
         head = repository.branches.get(pull.branch, pull.head)
         if pull.state == "open" and not repository.history.contains(verb.commit, head):
-            raise Permanent(f"{verb.commit} does not contain {head}, the head of pull request {number}", "Test it first")
+            raise Permanent(
+                f"{verb.commit} does not contain {head}, the head of pull request {number}", "Test it first"
+            )
         return pull
 
     def _landed(self, verb: LandCommit) -> bool:

@@ -28,7 +28,7 @@ _CONFLICT = "\x00conflict"
 
 def _merge_file(was: str | None, mine: str | None, other: str | None) -> str | None:
     """None: the file is gone. `_CONFLICT`: both changed it, and not in the same way."""
-    if mine == other or other == was:
+    if other in (mine, was):
         return mine
     if mine == was:
         return other
@@ -53,13 +53,13 @@ def _merge_lines(was: list[str], mine: list[str], other: list[str]) -> list[str]
 
 
 def _merge_gap(was: list[str], mine: list[str], other: list[str]) -> list[str] | None:
-    if mine == other or other == was:
+    if other in (mine, was):
         return mine
     return other if mine == was else None
 
 
 def _agreed(was: list[str], mine: list[str], other: list[str]) -> list[tuple[int, int, int, int]]:
-    """Stretches that all three share: (start in was, in mine, in other, length), ending with an empty one at the ends."""
+    """Stretches that all three share, as (start in was, in mine, in other, length); the last is empty, at the ends."""
     in_mine = SequenceMatcher(None, was, mine, autojunk=False).get_matching_blocks()
     in_other = SequenceMatcher(None, was, other, autojunk=False).get_matching_blocks()
     found = []

@@ -1,4 +1,4 @@
-"""A model that plays from a book: for every task the files it writes, try by try, and what it writes when the change must be fixed."""
+"""A model that plays from a book: for every task the files it writes, try by try, and those that mend the change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USAGE = Usage(input_tokens=2_000, output_tokens=400)
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """`tries[n]` is written in session n+1, the last one also later; `fixes` likewise by the delivery that fixes the change."""
+    """`tries[n]` is written in session n+1, the last one also later; `fixes` likewise by the delivery that fixes it."""
 
     tries: tuple[Files, ...]
     fixes: tuple[Files, ...] = ()

@@ -1,7 +1,7 @@
-"""A platform that serves one service per slot: a confirmed release, one canary slot, and a weight that expires by itself.
+"""A platform with one service per slot: a confirmed release, one canary, and a weight that expires by itself.
 
-A verb for another release than the one in the slot is a definite no. Every effect is done once per key. What has served when
-is kept as a list of spans, from which the traffic is reckoned.
+A verb for another release than the one in the slot is a definite no. Every effect is done once per key. What has served
+when is kept as a list of spans, from which the traffic is reckoned.
 """
 
 from __future__ import annotations
@@ -202,7 +202,9 @@ class SimPlatform:
         canary = self._canary_of(state, verb.release)
         healthy, reason = self._health(canary)
         if not healthy:
-            raise Permanent(f"release {verb.release} cannot be confirmed: {reason or 'it is starting'}", "Restore traffic")
+            raise Permanent(
+                f"release {verb.release} cannot be confirmed: {reason or 'it is starting'}", "Restore traffic"
+            )
         state.confirmed, state.canary = replace(canary, weight_percent=100, until_ms=None), None
         self._serve(state)
         return Ok()

@@ -29,8 +29,10 @@ class Killed(BaseException):  # noqa: N818 - no error: a process ends, and no ha
 
 @dataclass
 class Process:
-    """`kill_at` counts its points from 1. None: it lives. `slow` maps a verb's name to virtual seconds that an act of it takes
-    before, and after, it has happened."""
+    """`kill_at` counts its points from 1; None: it lives.
+
+    `slow` maps a verb's name to the virtual seconds that an act of it takes before, and after, it has happened.
+    """
 
     name: str
     clock: SimClock

@@ -1,9 +1,10 @@
-"""Users, and the telemetry that counts them: requests by who served when, failures by chance of the version and the window."""
+"""Users, and the telemetry that counts them: requests by who served when, failures by version and window."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from controller.domain.events import Label
 from controller.domain.ids import Commit, Service
@@ -40,7 +41,7 @@ class SimTelemetry:
         state, now_ms = self.platform.slot(service, self.environment), self.clock.now_ms()
         begun = state.spans[0].from_ms if state.spans else now_ms
         start = max(from_ms, begun // width_ms * width_ms)
-        found = []
+        found: list[WindowCounts] = []
         while start + width_ms <= now_ms and len(found) < MOST_WINDOWS:
             seen = [self._arm(state, version, start, start + width_ms) for version in (canary, baseline)]
             found.append(WindowCounts(start_ms=start, end_ms=start + width_ms, canary=seen[0], baseline=seen[1]))
@@ -94,7 +95,7 @@ def _pieces(spans: list[Span], from_ms: int, to_ms: int) -> Iterator[tuple[Span,
     for number, span in enumerate(spans):
         end = spans[number + 1].from_ms if number + 1 < len(spans) else to_ms
         cuts = sorted({span.from_ms, end, *((span.until_ms,) if span.until_ms is not None else ())})
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             first, last = max(start, from_ms), min(stop, to_ms, end)
             if span.from_ms <= first < last:
                 yield span, first, last

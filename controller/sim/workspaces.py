@@ -1,4 +1,4 @@
-"""Where simulated sessions work: trees in memory, and the belt of tools that touches them, every call decided by the desk."""
+"""Where simulated sessions work: trees in memory, and a belt of tools on them, every call decided by the desk."""
 
 from __future__ import annotations
 

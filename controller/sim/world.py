@@ -1,6 +1,7 @@
-"""The seeded world with memory: one repository with a service, its forge, CI, platform, users and chat. It outlives every controller.
+"""The seeded world with memory: one repository with a service, its forge, CI, platform, users and chat.
 
-Every act that really changed something is counted by its key, so that "at most once" can be looked up.
+It outlives every controller. Every act that really changed something is counted by its key, so
+that "at most once" can be looked up.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class SimWorld:
 
     def __post_init__(self) -> None:
         self.forge = SimForge(self._count)
-        self.first = self.forge.commit(SHOP, MAIN, START, "The shop", self.clock.now())
+        self.first = self.forge.commit(SHOP, MAIN, START, "The shop", at=self.clock.now())
         self.ci = SimCi(self.seed, self.clock, self.forge, self._count)
         self.platform = SimPlatform(self.clock, self.forge, SHOP, self._count)
         self.telemetry = SimTelemetry(self.seed, self.clock, self.platform, PRODUCTION)
@@ -86,12 +87,10 @@ class SimWorld:
 
     def push_to_main(self, files: dict[str, str | None], message: str = "By hand") -> Commit:
         """Somebody pushes past the queue."""
-        return self.forge.commit(SHOP, MAIN, files, message, self.clock.now())
+        return self.forge.commit(SHOP, MAIN, files, message, at=self.clock.now())
 
     @property
     def served(self) -> Commit | None:
         """The commit that all users see. None: nothing is deployed."""
         confirmed = self.platform.slot(SERVICE, PRODUCTION).confirmed
         return confirmed.commit if confirmed else None
-
-

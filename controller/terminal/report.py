@@ -13,9 +13,10 @@ from controller.domain.decision import Decision
 from controller.domain.delivery import TERMINAL, Delivery, Phase
 from controller.domain.entry import Entry
 from controller.domain.guards import ControlRow
+from controller.domain.ids import MicroUsd
 from controller.domain.money import usd
 from controller.ledger.verify import Report
-from controller.metrics.deliveries import Record, Recovery, phase_times, recoveries, total_ms
+from controller.metrics.deliveries import Record, Recovery, Spent, phase_times, recoveries, total_ms
 from controller.ports import Head, Seals
 from controller.provenance.trailers import title_of
 from controller.terminal.screen import MARK, STYLE
@@ -30,7 +31,7 @@ PHASE_STYLE = {
 }
 
 
-def delivery_row(d: Delivery) -> dict[str, Any]:
+def delivery_row(d: Delivery, spent: Spent) -> dict[str, Any]:
     """A delivery for scripts."""
     return {
         "delivery": d.id,
@@ -42,8 +43,8 @@ def delivery_row(d: Delivery) -> dict[str, Any]:
         "reason": d.end_reason or (d.waiting.reason if d.waiting else None),
         "ci_rounds": d.rounds,
         "iterations": d.iteration,
-        "cost_micro_usd": d.cost_micro_usd,
-        "label": d.change.label.value if d.change and d.change.label else None,
+        "cost_micro_usd": spent.micro_usd,
+        "label": spent.label.value if spent.label else None,
         "total_ms": total_ms(d),
         "phases_ms": [[t.phase.value, t.ms] for t in phase_times(d)],
         "commit": d.merged.commit if d.merged else None,
@@ -70,7 +71,8 @@ async def deliveries_table(record: Record, seals: Seals) -> Table:
         title = title_of(await opened(d.task, seals))
         took = total_ms(d)
         style = PHASE_STYLE.get(d.phase, "default")
-        cost = usd(d.cost_micro_usd) + (f" {d.change.label}" if d.change and d.change.label else "")
+        spent = record.spent_on(d.id)
+        cost = usd(MicroUsd(spent.micro_usd)) + (f" {spent.label}" if spent.label else "")
         seconds = f"{took / 1000:.1f} s" if took is not None else "under way"
         table.add_row(d.id, shown(title), f"[{style}]{d.phase}[/{style}]", str(d.rounds), cost, seconds)
     return table

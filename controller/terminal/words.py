@@ -17,6 +17,7 @@ from controller.ports import Seals
 from controller.terminal.rules import in_words
 
 Tone = Literal["plain", "good", "bad", "care", "quiet"]
+DETAIL_CHARS = 400
 ERASED = "(this text has been erased)"
 
 
@@ -124,7 +125,8 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  #
         case e.HandedOver():
             return Line(about, f"handed over: {event.revert} reverts it, {event.fix or 'a person'} fixes it", "care")
         case e.Abandoned():
-            return Line(about, f"given up: {event.reason}", "bad")
+            said = " ".join((await opened(event.detail, seals)).split())[:DETAIL_CHARS] if event.detail else ""
+            return Line(about, f"given up: {event.reason}", "bad", f"the agent said: {said}" if said else "")
         case e.Superseded():
             return Line(about, f"superseded by {event.by}", "care")
         case e.StepFailed():

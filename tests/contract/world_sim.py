@@ -34,7 +34,7 @@ class SimForgeWorld:
         *,
         onto: Commit | None = None,
     ) -> Commit:
-        return self.forge.commit(repository, branch, files, message, AT, onto)
+        return self.forge.commit(repository, branch, files, message, at=AT, onto=onto)
 
     async def files(self, repository: Repository, commit: Commit) -> dict[str, str]:
         return dict(self.forge.repository(repository).history.of(commit).tree)
@@ -72,7 +72,7 @@ class SimPlatformWorld:
     async def commit(self, behaviour: Behaviour) -> Commit:
         self._commits += 1
         files = {"number": str(self._commits), "app.py": SHOWN[behaviour]}
-        return self.forge.commit(self.repository, Branch("main"), files, "work", self.clock.now())
+        return self.forge.commit(self.repository, Branch("main"), files, "work", at=self.clock.now())
 
     async def traffic(self, requests: int) -> Counter[str]:
         status = await self.platform.status(self.service, self.environment)

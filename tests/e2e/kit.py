@@ -379,7 +379,7 @@ def facts(state: State) -> dict[str, Any]:
     ends = {"DeliveryConfirmed", "Abandoned", "HandedOver", "Stuck"}
     entries = state.entries()
     trees = git(state.forge("shop"), "log", "--first-parent", "--format=%T", "main").splitlines()
-    verbs = Counter(e.body["verb"] for e in entries if e.kind == "EffectIntended" and not _paused(e))
+    verbs = Counter(e.body["verb"] for e in entries if e.kind == "EffectIntended" and not _by_chance(e.body["key"]))
     return {
         "deliveries": {e.stream: e.kind for e in entries if e.kind in ends},
         "landed trees": trees,
@@ -387,10 +387,11 @@ def facts(state: State) -> dict[str, Any]:
         "effects": {verb: count for verb, count in verbs.items() if verb not in NOT_SINGLE},
         "builds": len({e.body["commit"] for e in entries if e.kind == "ReleaseOpened"}),
         "pull requests": {n: (p["branch"], p["state"]) for n, p in state.pull_requests("shop").items()},
-        "messages": [message["key"] for message in state.messages()],
+        "messages": [m["key"] for m in state.messages() if not _by_chance(m["key"])],
         "closed regressions": sum(e.kind == "RegressionClosed" for e in entries),
     }
 
 
-def _paused(entry: Entry) -> bool:
-    return bool(entry.body["key"].startswith("pause/"))
+def _by_chance(key: str) -> bool:
+    """What depends on what the windows happened to show, or on when a canary was interrupted."""
+    return key.startswith(("page/", "pause/"))

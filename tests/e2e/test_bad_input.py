@@ -11,7 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kit import EXAMPLES, PLAIN, SCRIPTS, State, commit, ended_afterwards, flyball, git, plain, repository
+from kit import (
+    EXAMPLES,
+    PLAIN,
+    SCRIPTS,
+    State,
+    begun,
+    commit,
+    ended_afterwards,
+    flyball,
+    git,
+    plain,
+    repository,
+    until,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -155,7 +168,8 @@ def test_service_that_never_becomes_healthy_is_named_before_any_work_is_done(ser
     sleeper = PLAIN.replace('["{python}", "-m", "converter"]', '["{python}", "-c", "import time; time.sleep(99)"]')
     (service / "flyball.toml").write_text(sleeper.replace("ready_seconds = 20", "ready_seconds = 2"))
     said = refused(service, "Show kelvin as well.", SCRIPTS / "plain_good.yaml")
-    assert "GET /health did not answer 200 within 2 s" in said
+    assert "plain is not served: it never became healthy" in said
+    assert "within 2 s" in said
     assert "[service] in flyball.toml" in said
     assert "flyball unstick plain@production" in said
     state = State(service / ".flyball")
@@ -165,7 +179,10 @@ def test_service_that_never_becomes_healthy_is_named_before_any_work_is_done(ser
 
     (service / "flyball.toml").write_text(PLAIN)
     assert flyball("unstick", "plain@production", "--repo", service).returncode == 0
-    assert "flyball unstick" not in flyball("status", "--repo", service).stdout
+    out = service.parent / "said.txt"
+    controller = begun("serve", "--repo", service, "--script", SCRIPTS / "plain_good.yaml", cwd=service, out=out)
+    with ended_afterwards(state, controller):
+        until(lambda: state.has("ReleaseConfirmed", release=2), 60, "corrected and let go on, it is served")
 
 
 def test_port_in_use_is_named_with_the_way_out(service: Path) -> None:

@@ -146,7 +146,9 @@ def test_service_without_opentelemetry_is_judged_by_its_proxy(service: State, tm
         out=out,
     )
     with ended_afterwards(service, asked):
-        port = until(lambda: service.port("plain"), 60, "the service is reachable")
+        until(lambda: service.has("ReleaseConfirmed"), 60, "the branch as it is has gone live")
+        port = service.port("plain")
+        assert port is not None
         with traffic(port, tmp_path) as stats:
             asked.wait(200)
         said = out.read_text()

@@ -1,7 +1,7 @@
-"""Writes the golden logs: what this version's log looks like, kept so that every later version can show that it still reads it.
+"""Writes the golden logs: what this version's log looks like, so that every later one can show that it reads it.
 
-`python tests/sim/golden_logs.py NAME` adds tests/golden/NAME.jsonl (one leaf a line) and NAME.json (what it folds to). A golden
-log is never written again: a new shape of an event is a new golden log beside the old ones.
+`python tests/sim/golden_logs.py NAME` adds tests/golden/NAME.jsonl (one leaf a line) and NAME.json (what it folds
+to). A golden log is never written again: a new shape of an event is a new golden log beside the old ones.
 """
 
 from __future__ import annotations

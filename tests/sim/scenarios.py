@@ -46,13 +46,17 @@ def fill_the_book(world: SimWorld) -> None:
 def _bad(world: SimWorld, title: str, name: str, marker: str) -> None:
     """Passes CI with tests of its own, and is no good in production; the fix mends it."""
     tests = {f"tests/test_{name}.py": f"assert {name}\n"}
-    fixed = {f"{name}.py": f"{name} = 1  # mended\n", **tests, f"tests/test_{name}_regression.py": f"assert {name} == 1\n"}
+    fixed = {
+        f"{name}.py": f"{name} = 1  # mended\n",
+        **tests,
+        f"tests/test_{name}_regression.py": f"assert {name} == 1\n",
+    }
     world.plays(title, {f"{name}.py": f"{name} = 1  # {marker}\n", **tests}, fixes=(fixed,))
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What must not depend on when a controller was killed. Commits are named by their trees: dates are in their ids."""
+    """What must not depend on when a controller was killed. Commits are named by their trees: their ids hold dates."""
 
     phases: dict[str, tuple[str, ...]]
     ends: dict[str, str]
@@ -95,14 +99,17 @@ async def nothing_twice(sim: Simulation) -> None:
     assert len(pulls) == len(set(pulls)), pulls
     landings = [entry.event.commit for entry in await sim.entries() if isinstance(entry.event, e.Landed)]
     assert len(landings) == len(set(landings)), landings
-    texts = [(tell.to, tell.thread, tell.text) for tell in sim.world.chat.messages.values()]
+    messages = sim.world.chat.messages.items()  # consent is asked for again, in the same words, for every head
+    texts = [(tell.to, tell.thread, tell.text) for key, tell in messages if not APPROVAL.search(key)]
     assert len(texts) == len(set(texts)), texts
 
 
 async def legal(sim: Simulation) -> None:
     """Whatever happened: the guards are what the log says, main is what the queue landed, and no phase was skipped."""
     assert await sim.guard_differences() == []
-    landed = [entry.event for entry in await sim.entries() if isinstance(entry.event, e.Landed) and entry.stream == QUEUE]
+    landed = [
+        entry.event for entry in await sim.entries() if isinstance(entry.event, e.Landed) and entry.stream == QUEUE
+    ]
     assert all(one.verified for one in landed), landed
     if landed:
         assert sim.world.forge.repository(SHOP).branches[MAIN] == landed[-1].commit

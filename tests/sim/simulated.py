@@ -69,6 +69,7 @@ class Everyone:
     digest = Digest("sha256:" + "0" * 64)
 
     def may_person(self, person: str, act: str, repository: str | None) -> bool:
+        del person, act, repository
         return True
 
 
@@ -119,7 +120,13 @@ class Simulation:
         return opened()
 
     def start(
-        self, name: str, *, kill_at: int | None = None, racing: Random | None = None, sweep: type[Sweep] = Sweep, **more: object
+        self,
+        name: str,
+        *,
+        kill_at: int | None = None,
+        racing: Random | None = None,
+        sweep: type[Sweep] = Sweep,
+        **more: object,
     ) -> Controller:
         """A new process with nothing but the log and the world."""
         process = Process(name, self.world.clock, kill_at=kill_at, racing=racing, **more)  # type: ignore[arg-type]
@@ -165,7 +172,7 @@ class Simulation:
         order: Random | None = None,
         bury: bool = True,
     ) -> bool:
-        """Let the controllers work until the world rests (or `until` says so). False: time is up, or all of them are dead."""
+        """Let the controllers work until the world rests (or `until` says so). False: time is up, or all are dead."""
         over = self.world.clock.now() + timedelta(seconds=seconds)
         for _ in range(TICKS):
             if await self._reached(until):
@@ -242,11 +249,19 @@ class Simulation:
 
     async def state(self) -> Mapping[str, object]:
         """For a person who must understand a seed."""
-        found = {d.id: (d.phase.value, d.waiting and d.waiting.reason, d.failures, d.end_reason)
-                 for d in (await self.deliveries()).values()}
+        found = {
+            d.id: (d.phase.value, d.waiting and d.waiting.reason, d.failures, d.end_reason)
+            for d in (await self.deliveries()).values()
+        }
         rollout = await self.rollout()
-        return {"at": self.world.clock.now(), "deliveries": found, "rollout": rollout.phase, "stuck": rollout.stuck_reason,
-                "queue": (await self.queue()).phase, "driving": [list(c.sweep.driving) for c in self.controllers]}
+        return {
+            "at": self.world.clock.now(),
+            "deliveries": found,
+            "rollout": rollout.phase,
+            "stuck": rollout.stuck_reason,
+            "queue": (await self.queue()).phase,
+            "driving": [list(c.sweep.driving) for c in self.controllers],
+        }
 
     async def guard_differences(self) -> list[tuple[str, str]]:
         return list(differences(rebuilt(await self.entries()), stored(self.log._writer.db)))

@@ -1,4 +1,4 @@
-"""Old logs stay readable, and no fold needs a word of what was sealed: the golden logs come without blobs and without keys."""
+"""Old logs stay readable, and no fold needs a word of what was sealed: the golden logs come without blobs or keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killed anywhere: built again from nothing but the log and the world, the controller ends where it would have ended."""
+"""Killed anywhere: built again from nothing but the log and the world, it ends where it would have ended."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from scenarios import (
     YELLOW,
     agrees,
     begun,
+    legal,
+    nothing_twice,
     one_by_one,
     undisturbed,
 )
+
+from controller.domain.delivery import Phase
 
 WORLDS = 104
 MORE_WORLDS = 1_500  # behind the marker `slow`
@@ -56,3 +60,25 @@ async def test_killed_anywhere_ends_as_undisturbed(number: int) -> None:
 @pytest.mark.parametrize("number", range(WORLDS, MORE_WORLDS))
 async def test_killed_anywhere_in_many_more_worlds_ends_as_undisturbed(number: int) -> None:
     await killed_and_ends_as_undisturbed(number, (*STORIES, LONG)[number % (len(STORIES) + 1)])
+
+
+@pytest.mark.parametrize("number", range(6))
+async def test_four_changes_at_once_end_legally_whoever_dies(number: int) -> None:
+    rng, sim = Random(number), begun(number)
+    asked = [await sim.ask(title) for title in (GOOD, BAD, MENDED, YELLOW)]
+    for life in range(3):
+        dying = sim.start(f"w{life}", kill_at=rng.randint(1, 400))
+        await sim.run(seconds=900)
+        if not dying.dead:
+            sim.controllers.remove(dying)
+            await dying.bury()
+        sim.world.clock.advance(rng.choice((0, 1, 30)))
+    sim.start("one", racing=Random(number))
+    sim.start("two", racing=Random(number + 1))
+    assert await sim.run(seconds=7_200, order=rng), await sim.state()
+    good, bad, *_ = [(await sim.delivery(one)).phase for one in asked]
+    assert (good, bad) == (Phase.CONFIRMED, Phase.HANDED_OVER)
+    assert "FAILS" not in "".join(sim.world.platform.tree(sim.world.served or sim.world.first).values())
+    await nothing_twice(sim)
+    await legal(sim)
+    sim.close()

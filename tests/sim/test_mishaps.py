@@ -73,7 +73,9 @@ async def test_many_long_sessions_keep_nobody_from_judging_a_canary() -> None:
     await until_phase(sim, bad, Phase.MERGED)
     sim.world.model.seconds = 600.0
     for number in range(12):
-        sim.world.plays(f"Long task number {number}.", {f"long{number}.py": "1\n", f"tests/test_long{number}.py": "1\n"})
+        sim.world.plays(
+            f"Long task number {number}.", {f"long{number}.py": "1\n", f"tests/test_long{number}.py": "1\n"}
+        )
         await sim.ask(f"Long task number {number}.")
 
     async def back() -> bool:

@@ -1,4 +1,4 @@
-"""Three workers on one log, workers that hang in the middle of an act, and hints that are lost, doubled or out of order."""
+"""Three workers on one log, workers that hang in an act, and hints that are lost, doubled or out of order."""
 
 from __future__ import annotations
 

@@ -35,8 +35,10 @@ def begun(seed: int = 1, **more: object) -> Simulation:
 
 
 async def phases(sim: Simulation) -> dict[str, Phase]:
-    return {name.rpartition("-")[2] if "-revert" in name or "-fix" in name else "task": d.phase
-            for name, d in (await sim.deliveries()).items()}
+    return {
+        name.rpartition("-")[2] if "-revert" in name or "-fix" in name else "task": d.phase
+        for name, d in (await sim.deliveries()).items()
+    }
 
 
 async def checked(sim: Simulation) -> None:
