@@ -1,6 +1,7 @@
 """What the controller itself costs: the whole loop against a simulated world whose answers are instant.
 
-`python bench/overhead.py [folder]`: the folder's disk is the one measured (default: the current folder).
+`python bench/overhead.py [folder [deliveries]]`: the folder's disk is the one measured (default: the current folder);
+`deliveries` (default 1,000, which takes minutes to set up) wait in line for the last two rows.
 The log is a file, every commit waits for the disk (synchronous=FULL); only the world is simulated, so what remains is
 the loop, LangGraph, the gate, Cedar and the log.
 """
@@ -10,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import resource
 import shutil
 import sys
 import tempfile
 import time
-import tracemalloc
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -140,18 +141,16 @@ async def appends_per_second(folder: Path) -> tuple[str, str, str]:
     )
 
 
-async def idle_and_memory(folder: Path) -> list[tuple[str, str, str]]:
+async def idle_and_memory(folder: Path, in_flight: int) -> list[tuple[str, str, str]]:
     """Deliveries that wait in line while landing is stopped: what each costs per look, and what all of them hold."""
     bench = open_bench(folder, "idle", Sync.OFF, with_service=False)
     await bench.intake.stop("olga", "agent:merger", "bench", event_id="stop")
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    for number in range(IN_FLIGHT):
+    before = _resident_mib()
+    for number in range(in_flight):
         await bench.ask(number)
-    while await _busy(bench):
+    while await _busy(bench, in_flight):
         await bench.turn()
-    held = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
+    held = _resident_mib() - before
     used = time.process_time()
     over = bench.world.clock.now() + timedelta(seconds=LOOKS * bench.sweep.pace.patient)
     while bench.world.clock.now() < over:
@@ -161,31 +160,38 @@ async def idle_and_memory(folder: Path) -> list[tuple[str, str, str]]:
     return [
         (
             "CPU per idle delivery per look (every 15 s)",
-            f"{IN_FLIGHT:,} deliveries, {LOOKS} looks each",
-            f"{1e6 * cpu / IN_FLIGHT / LOOKS:,.0f} µs",
+            f"{in_flight:,} deliveries, {LOOKS} looks each",
+            f"{1e6 * cpu / in_flight / LOOKS:,.0f} µs",
         ),
         (
-            f"memory with {IN_FLIGHT:,} deliveries in flight",
-            "heap, the simulated world included",
-            f"{held / 2**20:,.0f} MiB",
+            f"memory with {in_flight:,} deliveries in flight",
+            "resident, the simulated world included",
+            f"{held:,.0f} MiB",
         ),
     ]
 
 
-async def _busy(bench: Bench) -> bool:
+async def _busy(bench: Bench, in_flight: int) -> bool:
     rows = await bench.log.live("delivery/")
     waiting = sum(row.waits_on is not None and row.waits_on.startswith("queue/") for row in rows)
-    return waiting < IN_FLIGHT
+    return waiting < in_flight
+
+
+def _resident_mib() -> float:
+    """The most this process has held so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1024 if sys.platform != "darwin" else 1024**2)
 
 
 def main() -> None:
     parent = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.cwd()
+    in_flight = int(sys.argv[2]) if len(sys.argv) > 2 else IN_FLIGHT
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=parent))
     try:
         rows = [
             *asyncio.run(events_per_second(folder)),
             asyncio.run(appends_per_second(folder)),
-            *asyncio.run(idle_and_memory(folder)),
+            *asyncio.run(idle_and_memory(folder, in_flight)),
         ]
         machine = f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {platform.system()}"
         python = f"Python {platform.python_version()}; python bench/overhead.py"

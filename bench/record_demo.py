@@ -1,6 +1,6 @@
 """Records `flyball demo` as it was printed: docs/demo.txt (plain) and docs/demo.svg (the part of task 2, in colour).
 
-    .venv/bin/python bench/record_demo.py
+.venv/bin/python bench/record_demo.py
 """
 
 from __future__ import annotations

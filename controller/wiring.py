@@ -108,7 +108,6 @@ class Folder:
             for name in ("blobs", "keys", "forge", "edge", "ci", "workspaces", "workers"):
                 (self.root / name).mkdir(exist_ok=True, mode=0o700)
             (self.root / ".gitignore").write_text("*\n")  # it often stands in somebody's repository
-            (self.root / ".gitignore").write_text("*\n")  # it may stand in a person's own repository
         except OSError as error:
             raise ConfigError(
                 f"the state folder {self.root} cannot be made: {error.strerror}", "Choose another with --dir"

@@ -95,9 +95,7 @@ async def _run_build(settings: ServiceSettings, command: tuple[str, ...], source
     try:
         code, said = await _run(words, source, environment, settings.build_seconds)
     except TimeoutError as error:
-        raise Permanent(
-            f"the build took longer than {settings.build_seconds:g} s", "Make it faster"
-        ) from error
+        raise Permanent(f"the build took longer than {settings.build_seconds:g} s", "Make it faster") from error
     if code != 0:
         raise Permanent(
             f"the build ended with exit code {code}; it said last: {said}", "Correct the change or the `build` command"

@@ -42,6 +42,15 @@ class EdgeLink:
     async def close(self) -> None:
         await self._client.aclose()
 
+    async def ready(self) -> EdgeHandle:
+        """Have it running under the present configuration, which one that has been running for long may not know.
+
+        Raises `ConfigError` when it cannot start, or cannot take the configuration over without being ended first.
+        """
+        if self._config is None:
+            raise Unavailable(f"no edge may be started in {self._folder}", "Give the link a configuration")
+        return await ensure_edge(self._folder, self._config)
+
     async def ask(self, method: str, path: str, within_s: float, **told: Any) -> Any:
         """Raises `Permanent` for a definite no, `Unavailable` when no answer came in time."""
         try:

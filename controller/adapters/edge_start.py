@@ -183,6 +183,6 @@ async def _configured(found: EdgeHandle, config: EdgeConfig) -> None:
     if answer.status_code != OK:
         said = answer.json()
         raise ConfigError(
-            f"the edge that runs as process {found.pid} refused the configuration: {said['message']}",
-            said.get("way_out", ""),
+            f"the service's proxy, which runs as process {found.pid}, refused the configuration: {said['message']}",
+            f"End it with: kill {found.pid}, and start again",
         )

@@ -126,7 +126,8 @@ class Sandbox:
             timed_out = await attend(process, receive, bounds.wall_s, output, on_result or _nobody)
         code, text = _exit_code(process.returncode), output.text()
         if code == DID_NOT_START and "sandbox did not start" in text:
-            raise SandboxBroken(text.strip()[-400:], "Look at what bubblewrap says on this machine; without it on PATH the next weaker sandbox is used")
+            way_out = "Look at what bubblewrap says here; without it on PATH the next weaker sandbox is used"
+            raise SandboxBroken(text.strip()[-400:], way_out)
         took = int((monotonic() - started) * 1000)
         return Ran(code, text, timed_out, took, self._words(network=network))
 

@@ -1,4 +1,4 @@
-"""What a session is told, as it lies sealed in its first entry: one canonical JSON object with the two halves of the prompt."""
+"""What a session is told, as it lies sealed in its first entry: one canonical JSON object, the prompt in two halves."""
 
 from __future__ import annotations
 

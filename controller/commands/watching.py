@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from controller.wiring import Controller
 
 LOOK_SECONDS = 0.2
-EDGE_SECONDS = 25.0  # longer than the edge takes to say why it cannot start
 FIRST_RELEASE_SECONDS = 360  # its build and its start have bounds of their own, below this
 
 
@@ -71,16 +70,16 @@ async def watching(running: Controller, screen: Screen, *, from_start: bool = Fa
 
 
 async def told_where(watch: Watch, settings: Settings) -> None:
-    """Have the edge running, and say where the service is reached. Without a service nothing happens.
+    """Have the edge running as configured, and say where the service is reached. Without a service nothing happens.
 
     Raises ConfigError when the edge cannot start, for example because its port is taken.
     """
     edge, service = watch.running.edge, settings.service
     if edge is None or service is None:
         return
-    ports = (await edge.ask("GET", "/health", EDGE_SECONDS))["services"]
+    url = (await edge.ready()).url(Service(service.name))
     watch.screen.say(
-        f"{service.name} is reached at http://127.0.0.1:{ports[service.name]}, whatever release serves it. "
+        f"{service.name} is reached at {url}, whatever release serves it. "
         "Canaries are judged by the requests that arrive there."
     )
 
