@@ -188,11 +188,8 @@ def main() -> None:
     in_flight = int(sys.argv[2]) if len(sys.argv) > 2 else IN_FLIGHT
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=parent))
     try:
-        rows = [
-            *asyncio.run(events_per_second(folder)),
-            asyncio.run(appends_per_second(folder)),
-            *asyncio.run(idle_and_memory(folder, in_flight)),
-        ]
+        waiting = asyncio.run(idle_and_memory(folder, in_flight))  # first: a peak of another row would hide its own
+        rows = [*asyncio.run(events_per_second(folder)), asyncio.run(appends_per_second(folder)), *waiting]
         machine = f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {platform.system()}"
         python = f"Python {platform.python_version()}; python bench/overhead.py"
         title = f"Controller overhead ({datetime.now(UTC).date()}; {machine}; {python})"

@@ -29,6 +29,7 @@ for command in (
     work.init,
     work.run_task,
     work.serve,
+    work.down,
     record.status,
     record.show,
     record.messages,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller import VERSION
@@ -22,7 +21,7 @@ from controller.adapters.git import GitForge
 from controller.adapters.git_export import export
 from controller.adapters.git_import import checked_tip, import_repository
 from controller.adapters.git_workspaces import GitWorkspaces
-from controller.adapters.grants import ListedPeople, RbacGrants
+from controller.adapters.grants import RbacGrants
 from controller.adapters.mcp_client import McpTools
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.adapters.sandbox import Sandbox
@@ -40,15 +39,10 @@ from controller.domain.session import fold as fold_session
 from controller.domain.verbs import Port
 from controller.errors import ConfigError, Permanent
 from controller.gate import EffectGate
-from controller.intake import Intake
-from controller.ledger.blobs import FileBlobs
 from controller.ledger.lease import SqliteLease
-from controller.ledger.seals import LocalSeals
-from controller.ledger.sqlite import SqliteLog
 from controller.loop import Loop
 from controller.ports import (
     Badge,
-    Blobs,
     Gate,
     Hands,
     Log,
@@ -58,77 +52,13 @@ from controller.ports import (
     Telemetry,
     ToolDefinition,
 )
+from controller.recording import Folder, Record, open_record
 from controller.service.sweep import Pace, Sweep
 from controller.settings import Settings, python_of
-from rbac.decide import Authority
-from rbac.model import Served
 from tools.catalogue import toolbelt
 from tools.gateway import Gateway
 from tools.sites import KnownWorkspaces
 from tools.toolbox import Toolbox
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Where one Flyball keeps everything."""
-
-    root: Path
-
-    @property
-    def log(self) -> Path:
-        return self.root / "log.db"
-
-    @property
-    def blobs(self) -> Path:
-        return self.root / "blobs"
-
-    @property
-    def keys(self) -> Path:
-        return self.root / "keys"
-
-    @property
-    def forge(self) -> Path:
-        return self.root / "forge"
-
-    @property
-    def edge(self) -> Path:
-        return self.root / "edge"
-
-    @property
-    def outbox(self) -> Path:
-        return self.root / "messages.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / "checkpoints.db"
-
-    def make(self) -> Folder:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for name in ("blobs", "keys", "forge", "edge", "ci", "workspaces", "workers"):
-                (self.root / name).mkdir(exist_ok=True, mode=0o700)
-            (self.root / ".gitignore").write_text("*\n")  # it often stands in somebody's repository
-        except OSError as error:
-            raise ConfigError(
-                f"the state folder {self.root} cannot be made: {error.strerror}", "Choose another with --dir"
-            ) from error
-        return self
-
-
-@dataclass(frozen=True)
-class Record:
-    """The log and what belongs to it: enough to read, to verify and to take a person's word down."""
-
-    folder: Folder
-    clock: SystemClock
-    log: SqliteLog
-    blobs: Blobs
-    seals: LocalSeals
-    authority: Authority
-    intake: Intake
-
-    def close(self) -> None:
-        self.log.close()
 
 
 @dataclass
@@ -139,7 +69,6 @@ class Controller:
     ports: Ports
     sweep: Sweep
     edge: EdgeLink | None  # None: no service is configured
-    close: Callable[[], object] = field(default=lambda: None)
 
 
 @dataclass(frozen=True)
@@ -160,24 +89,6 @@ def model_from_environment(settings: Settings) -> ModelChoice:
             "Set it, or let a scripted agent work with --script FILE (see docs/scripted-agents.md)",
         )
     return ModelChoice(key, settings.agents.base_url, Label.LIVE)
-
-
-def open_record(folder: Folder, settings: Settings, root: Path) -> Record:
-    """Open the log of a state folder, making it if need be."""
-    folder.make()
-    clock = SystemClock()
-    blobs = FileBlobs(folder.blobs)
-    seals = LocalSeals(folder.keys, blobs)
-    log = SqliteLog(folder.log, clock)
-    authority = Authority([served(settings, root)])
-    standing = ListedPeople(settings.policy.people, Digest(authority.digest))
-    return Record(folder, clock, log, blobs, seals, authority, Intake(log=log, seals=seals, standing=standing))
-
-
-def served(settings: Settings, root: Path) -> Served:
-    repository = settings.configured(root)
-    environments = (repository.service.environment,) if repository.service else ()
-    return Served(repository=repository.name, branch=repository.branch, environments=environments)
 
 
 def edge_config(
@@ -430,10 +341,3 @@ def badges(log: Log, repositories: dict[Repository, RepositoryConfig]) -> Callab
         )
 
     return badge_for
-
-
-def discard(folder: Folder) -> None:
-    """Throw a state folder away. Only one that Flyball made: it must have a log or be empty."""
-    if folder.root.exists() and any(folder.root.iterdir()) and not folder.log.exists():
-        raise ConfigError(f"{folder.root} is not a state folder of Flyball", "Choose another with --dir")
-    shutil.rmtree(folder.root, ignore_errors=False) if folder.root.exists() else None

@@ -22,7 +22,7 @@ from controller.settings import FILE, STATE, Settings, load, parse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from controller.wiring import Folder, Record
+    from controller.recording import Folder, Record
 
 T = TypeVar("T")
 EXIT_ERROR = 1
@@ -38,7 +38,7 @@ class Place:
 
     @property
     def folder(self) -> Folder:
-        from controller.wiring import Folder  # noqa: PLC0415 - `--help` need not load the house
+        from controller.recording import Folder  # noqa: PLC0415 - `--help` need not load the house
 
         return Folder(self.state)
 
@@ -82,7 +82,7 @@ def _upwards(start: Path) -> Path:
 @contextmanager
 def reading(found: Place) -> Iterator[Record]:
     """The record of a state folder that must exist."""
-    from controller.wiring import open_record  # noqa: PLC0415
+    from controller.recording import open_record  # noqa: PLC0415
 
     if not found.folder.log.is_file():
         raise ConfigError(f"there is no log in {found.state}", "Begin with: flyball run, or flyball serve")

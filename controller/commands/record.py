@@ -13,7 +13,7 @@ from controller.commands.common import guarded, json_option, place, print_json, 
 from controller.errors import Refused
 
 if TYPE_CHECKING:
-    from controller.wiring import Record
+    from controller.recording import Record
 
 
 @click.command(help="Every delivery and where it is, what is stopped, and the log's size and root.")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from controller.terminal.screen import Screen
     from controller.wiring import ModelChoice
 
+SHUTDOWN_SECONDS = 15
 TEMPLATE = Path(__file__).with_name("flyball.toml.template")
 
 
@@ -202,6 +203,29 @@ async def _serve(found: Place, script: Path | None, screen: Screen) -> None:
                 return False
 
             await watch.until(never)
+
+
+@click.command(help="Shut down the service that Flyball runs here: its instances and their proxy. The log stays.")
+@repo_option
+@state_option
+@guarded
+def down(repo: Path | None, state: Path | None) -> None:
+    click.echo("shut down" if run(_down(place(repo, state))) else "nothing was running")
+
+
+async def _down(found: Place) -> bool:
+    """False: there was nothing to shut down."""
+    from controller.adapters.edge_client import EdgeLink  # noqa: PLC0415
+    from controller.adapters.edge_start import running  # noqa: PLC0415
+
+    if await running(found.folder.edge) is None:
+        return False
+    edge = EdgeLink(found.folder.edge, None)
+    try:
+        await edge.ask("POST", "/shutdown", SHUTDOWN_SECONDS)
+    finally:
+        await edge.close()
+    return True
 
 
 def _model(found: Place, script: Path | None) -> AbstractContextManager[ModelChoice]:

@@ -62,12 +62,12 @@ OTEL_METRIC_EXPORT_INTERVAL = "500"
 
 [rollout]
 steps_percent = [5, 25, 50, 100]
-step_requests = 40
-step_dwell_ms = 3000
+step_requests = 25
+step_dwell_ms = 2500
 window_ms = 1000
 segment_ms = 2000
 weight_ttl_ms = 6000
-warmup_ms = 2000
+warmup_ms = 1000
 bake_ms = 2000
 baseline_ms = 5000
 ready_seconds = 30
@@ -75,7 +75,7 @@ ready_seconds = 30
 [judge]
 alpha_ppm = 1000          # one false roll-back in a thousand rollouts, as in earnest
 slo_error_ppm = 50000     # demo bound: promotion must show that fewer than 5 % of requests fail
-min_step_requests = 40
+min_step_requests = 25
 tolerance_buckets = 8     # demo bound: at a few milliseconds on a shared machine, up to twice as slow is tolerated
 
 [policy]

@@ -24,8 +24,8 @@ from typing import Any
 
 import httpx2
 
+from controller.recording import Folder, open_record
 from controller.settings import load
-from controller.wiring import Folder, open_record
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

@@ -30,8 +30,8 @@ from controller.domain.delivery import NEXT, Phase
 from controller.domain.entry import Draft
 from controller.domain.ids import Branch, Commit, DeliveryId, EffectKey, Repository, delivery_stream
 from controller.domain.verbs import Tell
+from controller.recording import Folder, open_record
 from controller.settings import FILE, load
-from controller.wiring import Folder, open_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = '[repository]\nname = "shop"\n'

@@ -1,0 +1,108 @@
+"""A state folder and the record in it: enough to read, to verify, and to take a person's word down. Nothing acts."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.adapters.clock import SystemClock
+from controller.adapters.grants import ListedPeople
+from controller.domain.ids import Digest
+from controller.errors import ConfigError
+from controller.intake import Intake
+from controller.ledger.blobs import FileBlobs
+from controller.ledger.seals import LocalSeals
+from controller.ledger.sqlite import SqliteLog
+from controller.ports import Blobs
+from controller.settings import Settings
+from rbac.decide import Authority
+from rbac.model import Served
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where one Flyball keeps everything."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def forge(self) -> Path:
+        return self.root / "forge"
+
+    @property
+    def edge(self) -> Path:
+        return self.root / "edge"
+
+    @property
+    def outbox(self) -> Path:
+        return self.root / "messages.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints.db"
+
+    def make(self) -> Folder:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for name in ("blobs", "keys", "forge", "edge", "ci", "workspaces", "workers"):
+                (self.root / name).mkdir(exist_ok=True, mode=0o700)
+            (self.root / ".gitignore").write_text("*\n")  # it often stands in somebody's repository
+        except OSError as error:
+            raise ConfigError(
+                f"the state folder {self.root} cannot be made: {error.strerror}", "Choose another with --dir"
+            ) from error
+        return self
+
+
+@dataclass(frozen=True)
+class Record:
+    """The log and what belongs to it: enough to read, to verify and to take a person's word down."""
+
+    folder: Folder
+    clock: SystemClock
+    log: SqliteLog
+    blobs: Blobs
+    seals: LocalSeals
+    authority: Authority
+    intake: Intake
+
+    def close(self) -> None:
+        self.log.close()
+
+
+def open_record(folder: Folder, settings: Settings, root: Path) -> Record:
+    """Open the log of a state folder, making it if need be."""
+    folder.make()
+    clock = SystemClock()
+    blobs = FileBlobs(folder.blobs)
+    seals = LocalSeals(folder.keys, blobs)
+    log = SqliteLog(folder.log, clock)
+    authority = Authority([served(settings, root)])
+    standing = ListedPeople(settings.policy.people, Digest(authority.digest))
+    return Record(folder, clock, log, blobs, seals, authority, Intake(log=log, seals=seals, standing=standing))
+
+
+def served(settings: Settings, root: Path) -> Served:
+    repository = settings.configured(root)
+    environments = (repository.service.environment,) if repository.service else ()
+    return Served(repository=repository.name, branch=repository.branch, environments=environments)
+
+
+def discard(folder: Folder) -> None:
+    """Throw a state folder away. Only one that Flyball made: it must have a log or be empty."""
+    if folder.root.exists() and any(folder.root.iterdir()) and not folder.log.exists():
+        raise ConfigError(f"{folder.root} is not a state folder of Flyball", "Choose another with --dir")
+    shutil.rmtree(folder.root, ignore_errors=False) if folder.root.exists() else None
