@@ -178,7 +178,7 @@ def _spawn_worker(folder: RunFolder, lock: int) -> subprocess.Popen[bytes]:
     }
     with (folder.path / "worker.txt").open("wb") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "controller.adapters.ci_worker", str(folder.path)],
+            [sys.executable, "-P", "-m", "controller.adapters.ci_worker", str(folder.path)],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
