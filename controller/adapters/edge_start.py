@@ -96,7 +96,7 @@ def _spawn(folder: Path) -> int:
     if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
         path.replace(folder / "edge.log.old")
     config = str(folder / "config.json")
-    words = [sys.executable, "-m", "controller.service.edge", "--dir", str(folder), "--config", config]
+    words = [sys.executable, "-P", "-m", "controller.service.edge", "--dir", str(folder), "--config", config]
     home = str(Path(controller.__file__ or ".").resolve().parent.parent)
     streams = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -129,6 +129,7 @@ def traffic(url: str, state: Path) -> Iterator[Path]:
     _end_former(pid_file)
     command = [
         sys.executable,
+        "-P",
         "-m",
         "controller.adapters.loadgen",
         "--url",

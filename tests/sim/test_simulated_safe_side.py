@@ -42,7 +42,7 @@ async def test_the_controller_is_killed_and_traffic_returns_within_the_deadline(
     assert sim.world.served == sim.world.first
     sim.start("w2")
     assert await sim.run(), await sim.state()
-    assert "mended" in "".join(sim.world.platform.tree(sim.world.served).values())  # type: ignore[arg-type]
+    assert "mended" in "".join(sim.world.platform.tree(sim.world.served).values())
     lapses = [entry for entry in await sim.entries() if entry.kind == "WeightLapsed"]
     assert len(lapses) == 1
     await legal(sim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import pytest
 from langgraph.graph import END, START
 
@@ -41,7 +43,7 @@ def test_every_phase_of_a_delivery_that_is_no_end_has_a_step() -> None:
     [("queue", QueuePhase, QUEUE_NEXT), ("rollout", RolloutPhase, ROLLOUT_NEXT)],
 )
 def test_a_machine_without_an_end_has_a_step_for_every_phase(
-    name: str, phases: type, follow: dict[object, object]
+    name: str, phases: type[StrEnum], follow: dict[object, object]
 ) -> None:
     assert set(MACHINES[name].table) == set(phases) == set(follow)
     assert all(follow.values())
