@@ -33,7 +33,7 @@ from controller.domain import queue as queues
 from controller.domain import rollout as rollouts
 from controller.domain.delivery import NEXT, Delivery, Phase
 from controller.domain.entry import Caller, Draft, Entry
-from controller.domain.ids import DeliveryId, StreamId, kind_of, rest_of
+from controller.domain.ids import CONTROL, DeliveryId, StreamId, delivery_stream, kind_of, people_stream, rest_of
 from controller.domain.queue import QUEUE_NEXT, Queue
 from controller.domain.rollout import ROLLOUT_NEXT, Rollout
 from controller.errors import FlyballError, Permanent, Refused, Temporary
@@ -251,26 +251,59 @@ def _compiled(name: str) -> CompiledStateGraph[Drive, Ports, Drive, Drive]:
     return graph_of(MACHINES[name])
 
 
+Glance = tuple[int, ...]  # versions of everything that could have ended a wait
+
+
 class Loop:
     """Drives streams, each by the graph of its kind."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._graphs = {name: _compiled(name) for name in MACHINES}
+        self._quiet: dict[StreamId, tuple[Glance, Delivery]] = {}  # deliveries whose last look found nothing to do
 
     async def drive(self, stream: StreamId) -> Driven:
-        """Take a stream as far as it goes now."""
+        """Take a stream as far as it goes now. A wake that finds nothing due never enters the graph."""
+        if (same := await self._nothing_due(stream)) is not None:
+            return Driven(same, moved=False)
         machine = MACHINES[kind_of(stream)]
         before = machine.fold(stream, await self._ports.log.read(stream))
         if before.phase not in machine.table or getattr(before, "parked", None):
             return Driven(before, moved=False)
         if isinstance(before, Delivery) and before.version == 0:
             return Driven(before, moved=False)
+        glance = await self._glance(before)
         start: Drive = {"stream": stream, "state": before, "moved": False}
         after = await self._graphs[machine.name].ainvoke(start, context=self._ports, config={"recursion_limit": PASSES})
-        return Driven(after["state"], moved=after["state"].version > before.version)
+        driven = Driven(after["state"], moved=after["state"].version > before.version)
+        if glance and not driven.moved:
+            self._remember(stream, glance, driven.state)
+        return driven
+
+    async def _nothing_due(self, stream: StreamId) -> Delivery | None:
+        """The delivery as it stood, if nothing that it waits for has moved and its wait is not over. None: look."""
+        known = self._quiet.get(stream)
+        if known is None:
+            return None
+        glance, state = known
+        over = state.waiting is None or self._ports.clock.now() >= state.waiting.until
+        return state if not over and await self._glance(state) == glance else None
+
+    async def _glance(self, state: Any) -> Glance:
+        """Empty: it waits for nothing, or for the world, which has no version."""
+        if not isinstance(state, Delivery) or state.waiting is None or state.waiting.on is None:
+            return ()
+        watched = (delivery_stream(state.id), state.waiting.on, people_stream(state.id), CONTROL)
+        rows = [await self._ports.log.stream(one) for one in watched]
+        return tuple(row.version if row else 0 for row in rows)
+
+    def _remember(self, stream: StreamId, glance: Glance, state: Delivery) -> None:
+        self._quiet[stream] = (glance, state)
+        if len(self._quiet) > QUIET_KEPT:
+            self._quiet.pop(next(iter(self._quiet)))
 
 
+QUIET_KEPT = 10_000  # deliveries; one more only costs a look
 ASIDE = frozenset({"ABANDONED", "SUPERSEDED", "STUCK"})  # reached from almost everywhere: drawn only on request
 
 

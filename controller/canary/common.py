@@ -94,9 +94,3 @@ async def said(release: Release, ports: Ports) -> list[People]:
 def held_by(people: Sequence[People]) -> str | None:
     """Who holds one of the release's deliveries. None: nobody does."""
     return next((one.held_by for one in people if one.held_by is not None), None)
-
-
-def weight_key(r: Rollout, weight_percent: int, until_ms: int) -> EffectKey:
-    """A renewal is an effect of its own: its deadline is part of what is meant."""
-    release = current(r)
-    return EffectKey(f"weight/{rest_of(r.stream)}/{release.number}/{r.attempts}/{weight_percent}/{until_ms}")

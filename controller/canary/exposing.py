@@ -24,19 +24,19 @@ from controller.canary.common import (
     said,
     unsettled,
     wait,
-    weight_key,
 )
 from controller.canary.court import judge_at, pack, sealed_state
+from controller.canary.weights import set_weight
 from controller.domain import events as e
 from controller.domain.control import People
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.entry import Draft
 from controller.domain.ids import Digest, EffectKey, rest_of
 from controller.domain.rollout import Release, Rollout, RolloutPhase
-from controller.domain.verbs import ConfirmRelease, RestoreTraffic, SetWeight
+from controller.domain.verbs import ConfirmRelease, RestoreTraffic
 from controller.domain.verdict import Outcome as Says
 from controller.domain.verdict import Verdict, WindowCounts
-from controller.ports import Blocked, Outcome, PlatformStatus, Ports, ServiceConfig
+from controller.ports import Blocked, PlatformStatus, Ports, ServiceConfig
 
 STARVED_AFTER_MS = 15_000
 EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
@@ -67,7 +67,7 @@ async def expose(r: Rollout, ports: Ports) -> list[Draft]:
     if r.confirmed is None or step >= last:
         return await _promote(r, ports, release, service)
     weight = service.plan.steps_percent[step]
-    outcome, until = await _set_weight(r, ports, service, weight, reasons.stepping(r, step, weight))
+    outcome, until = await set_weight(r, ports, service, weight, reasons.stepping(r, step, weight))
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return waiting
     return [draft(r, e.StepStarted(release=release.number, step=step, weight_percent=weight, until=until))]
@@ -242,32 +242,16 @@ async def _renew(
     now = ports.clock.now()
     if r.weight_until is not None and r.weight_until - now > timedelta(milliseconds=service.plan.weight_ttl_ms) / 2:
         return []
-    outcome, until = await _set_weight(r, ports, service, weight, decision)
+    outcome, until = await set_weight(r, ports, service, weight, decision)
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return [*sealed, *waiting]
     renewed = e.WeightRenewed(release=current(r).number, segment=len(r.segments) + len(sealed), until=until)
     return [*sealed, draft(r, renewed)]
 
 
-async def _set_weight(
-    r: Rollout, ports: Ports, service: ServiceConfig, weight: int, decision: Decision
-) -> tuple[Outcome, datetime]:
-    until_ms = ms(ports.clock.now()) + service.plan.weight_ttl_ms
-    verb = SetWeight(
-        service=service.name,
-        environment=service.environment,
-        release=current(r).number,
-        weight_percent=weight,
-        until_ms=until_ms,
-    )
-    key = weight_key(r, weight, until_ms)
-    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=decision, subject=r.stream)
-    return outcome, datetime.fromtimestamp(until_ms / 1000, UTC)
-
-
 async def _promote(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
     decision = reasons.promoting(r)
-    outcome, until = await _set_weight(r, ports, service, 100, decision)
+    outcome, until = await set_weight(r, ports, service, 100, decision)
     if (waiting := unsettled(r, ports, outcome)) is not None:
         return waiting
     promoted = e.Promoted(release=release.number, verdict=r.last_verdict, until=until, decision=decision)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from controller.canary.boundaries import choose_boundaries, no_boundaries
 from controller.canary.common import RELEASER, blocked, current, draft, held_by, ms, place, said, unsettled, wait
 from controller.canary.dispersion import estimate_phi, prior_phi
+from controller.canary.weights import settle
 from controller.domain import events as e
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery, Phase
@@ -24,6 +25,7 @@ FIRST = "there is no confirmed release to compare with: only its health is judge
 
 async def open_release(r: Rollout, ports: Ports) -> list[Draft]:
     """IDLE: the oldest merged change that may be deployed, with everything that came with it."""
+    await settle(r, ports)
     if (closed := await _closed(r, ports)) is not None:
         return [draft(r, closed)]
     repository, service = place(r, ports)
