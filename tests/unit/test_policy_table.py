@@ -30,7 +30,7 @@ async def test_a_small_tested_change_is_green_and_names_its_owner() -> None:
     verdict = await classified()
     assert (verdict.colour, verdict.rules) == (Colour.GREEN, ("green/default",))
     assert verdict.approver == "Ada Owner"
-    assert verdict.reason == "green: tests passed in 1 rounds, 40 lines in 2 files"
+    assert verdict.reason == "green: tests passed in CI round 1, 40 lines in 2 files"
     assert verdict.policy == PolicyTable(PARAMETERS).digest
 
 
