@@ -188,7 +188,8 @@ def _passed(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, people
     promoter = next((one.promoted_by for one in people if one.promoted_by), None)
     if promoter is not None:
         return f"promoted by {promoter}, without waiting for the proof: {verdict.sentence}"
-    if seen < plan.step_requests or verdict.must_page:
+    doubtful = verdict.log_e_micro > plan.step_doubt_milli * 1000
+    if seen < plan.step_requests or verdict.must_page or doubtful:
         return None
     if r.step + 1 < len(plan.steps_percent) - 1:
         return f"not rolled back after {seen} canary requests at {r.weight_percent} %: {verdict.sentence}"

@@ -76,6 +76,7 @@ ready_seconds = 30
 alpha_ppm = 1000          # one false roll-back in a thousand rollouts, as in earnest
 slo_error_ppm = 50000     # demo bound: promotion must show that fewer than 5 % of requests fail
 min_step_requests = 25
+phi_prior_milli = 1500    # requests of the load generator are independent, so 1 would do; the prior in earnest is 2
 tolerance_buckets = 8     # demo bound: at a few milliseconds on a shared machine, up to twice as slow is tolerated
 
 [policy]

@@ -57,7 +57,10 @@ class RolloutPlan(Fact):
 
     steps_percent: tuple[Percent, ...] = (5, 25, 50, 100)  # the last is the promotion
     step_requests: Whole = 200  # canary requests at a step before it may pass
-    step_dwell_ms: Whole = 60_000  # and at least this long
+    step_dwell_ms: Whole = 60_000  # and at least this long, and
+    step_doubt_milli: Whole = (
+        1_000  # evidence against it no higher than this, in thousandths of a nat: else it waits where it is
+    )
     step_limit_ms: Positive = 3_600_000  # without enough requests by then, a person is told; the weight stays
     window_ms: Positive = 10_000
     segment_ms: Positive = 60_000  # counts are sealed at least this often, and before every decision
@@ -65,7 +68,7 @@ class RolloutPlan(Fact):
     warmup_ms: Whole = 60_000  # of a canary's first traffic, not judged: caches are cold and code is being compiled
     bake_ms: Whole = 60_000  # promoted, the former release standing by
     canary_instances: Positive = 1
-    baseline_ms: Positive = 10_000  # baseline looked at before a canary starts when there is no history
+    baseline_ms: Positive = 3_600_000  # of the confirmed release, before a canary: noise and boundaries are learnt from it
     ready_seconds: Positive = 60  # a service that is not healthy by then never becomes a canary
 
     @model_validator(mode="after")
