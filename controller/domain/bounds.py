@@ -68,7 +68,7 @@ class RolloutPlan(Fact):
     warmup_ms: Whole = 60_000  # of a canary's first traffic, not judged: caches are cold and code is being compiled
     bake_ms: Whole = 60_000  # promoted, the former release standing by
     canary_instances: Positive = 1
-    baseline_ms: Positive = 3_600_000  # of the confirmed release, before a canary: noise and boundaries are learnt from it
+    baseline_ms: Positive = 3_600_000  # of the confirmed release before a canary: noise and boundaries come from it
     ready_seconds: Positive = 60  # a service that is not healthy by then never becomes a canary
 
     @model_validator(mode="after")

@@ -44,7 +44,7 @@ def delivery_row(d: Delivery, spent: Spent) -> dict[str, Any]:
         "ci_rounds": d.rounds,
         "iterations": d.iteration,
         "cost_micro_usd": spent.micro_usd,
-        "label": spent.label.value if spent.label else None,
+        "label": (spent.label or (d.change.label if d.change else None)),
         "total_ms": total_ms(d),
         "phases_ms": [[t.phase.value, t.ms] for t in phase_times(d)],
         "commit": d.merged.commit if d.merged else None,

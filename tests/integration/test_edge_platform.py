@@ -36,7 +36,7 @@ from controller.adapters.edge_config import EdgeConfig
 from controller.adapters.edge_start import ensure_edge
 from controller.domain.ids import EffectKey
 from controller.domain.verbs import SetWeight
-from controller.errors import ConfigError, Permanent, Unavailable
+from controller.errors import ConfigError, Permanent
 
 RENEWER = """
 import asyncio, sys, time
@@ -271,7 +271,7 @@ async def test_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
         squatter.listen()
         port = squatter.getsockname()[1]
         kit = EdgeKit(tmp_path, port=port)
-        with pytest.raises(Unavailable, match=rf"services, shop, port: port {port}"):
+        with pytest.raises(ConfigError, match=rf"services, shop, port: port {port}"):
             await kit.up()
     await kit.down()
 

@@ -371,7 +371,7 @@ async def test_missing_bubblewrap_is_named_in_what_comes_after_it(monkeypatch: p
 
 
 async def test_tree_that_is_not_there_is_the_sandboxs_error_with_a_way_out(isolated: Sandbox, tmp_path: Path) -> None:
-    with pytest.raises(FlyballError, match=r"did not start.*sandbox\.rung"):
+    with pytest.raises(FlyballError, match=r"did not start.*bubblewrap"):
         await isolated.run(["true"], tree=tmp_path / "nowhere", limits=QUICK)
 
 

@@ -24,6 +24,12 @@ def started(path: Path, name: str, *, writers: int, entries: int) -> subprocess.
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 
 
+def said_by(process: subprocess.Popen[str]) -> dict[int, tuple[str, int]]:
+    """All that it acknowledged until it ended."""
+    with output_of(process) as output:
+        return acknowledged(output.readlines())
+
+
 def output_of(process: subprocess.Popen[str]) -> IO[str]:
     assert process.stdout is not None
     return process.stdout
@@ -56,7 +62,7 @@ async def entries_of(path: Path, clock: Clock) -> dict[int, tuple[str, int]]:
 async def test_two_processes_on_one_file_give_contiguous_indices_and_one_valid_tree(path: Path, clock: Clock) -> None:
     both = [started(path, name, writers=5, entries=100) for name in ("one", "two")]
     released(*both)
-    said = [acknowledged(output_of(process).readlines()) for process in both]
+    said = [said_by(process) for process in both]
     assert [process.wait(30) for process in both] == [0, 0]
     assert said[0].keys().isdisjoint(said[1])
     assert min(said[0]) < max(said[1])
@@ -75,7 +81,8 @@ async def test_five_kills_under_load_lose_nothing_that_was_acknowledged(path: Pa
         released(process)
         lines = [output_of(process).readline() for _ in range(100 + 37 * kill)]
         process.kill()
-        lines += output_of(process).readlines()
+        with output_of(process) as output:
+            lines += output.readlines()
         process.wait(30)
         said |= acknowledged(lines)
         report = verify(path)
