@@ -10,7 +10,7 @@ from controller.commands.demo import demo
 
 EPILOG = """\b
 Begin here:
-  flyball demo                     the whole loop on this machine, in about 90 seconds
+  flyball demo                     the whole loop on this machine, in about a minute
   flyball init && flyball run "…"  one task on your own repository
   flyball status                   where everything is
   flyball show DELIVERY            why it went the way it did

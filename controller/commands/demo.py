@@ -36,7 +36,7 @@ def demo(state: Path, fresh: bool, verbose: bool, color: bool | None, as_json: b
 
     \b
     Real: git, the test runs, the service and its HTTP traffic, OpenTelemetry, the statistics, the roll-back.
-    Scripted: the model's answers, unless ANTHROPIC_API_KEY is set. Takes about 90 seconds.
+    Scripted: the model's answers, unless ANTHROPIC_API_KEY is set. Takes about a minute.
     """  # noqa: D301 - the backspace is click's mark for a paragraph that it leaves as it is
     from controller.demo.conduct import conduct  # noqa: PLC0415
     from controller.terminal.screen import Screen  # noqa: PLC0415

@@ -61,7 +61,7 @@ health = "/health"
 OTEL_METRIC_EXPORT_INTERVAL = "500"
 
 [rollout]
-steps_percent = [5, 25, 50, 100]
+steps_percent = [10, 25, 50, 100]
 step_requests = 25
 step_dwell_ms = 2500
 window_ms = 1000
