@@ -85,7 +85,23 @@ async def _export(git_dir: Path, commit: Commit, into: Path) -> None:
 
 def _unpack(archive: Path, into: Path) -> None:
     with tarfile.open(archive) as tar:
-        tar.extractall(into, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(into, filter="data")
+            return
+        # Python 3.11 has no filters before 3.11.4, and Debian 12 has 3.11.2.
+        for member in tar.getmembers():
+            _must_stay_inside(member, into.resolve())
+        tar.extractall(into)  # noqa: S202 - every member has just been looked at
+
+
+def _must_stay_inside(member: tarfile.TarInfo, into: Path) -> None:
+    """Raises TarError for whatever is no plain file, folder or link, or leads out of the folder."""
+    place = (into / member.name).resolve()
+    target = (place.parent / member.linkname).resolve() if member.issym() else place
+    if not (member.isreg() or member.isdir() or member.issym()) or member.name.startswith("/"):
+        raise tarfile.TarError(f"{member.name!r} is no plain file, folder or link inside the tree")
+    if not (place.is_relative_to(into) and target.is_relative_to(into)) or member.linkname.startswith("/"):
+        raise tarfile.TarError(f"{member.name!r} leads out of the tree")
 
 
 async def _run_build(settings: ServiceSettings, command: tuple[str, ...], source: Path, out: Path) -> None:
