@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -25,6 +26,9 @@ from controller.ports import PlatformStatus
 
 LARGEST_REQUEST_BYTES = 1 << 20
 STATUS: TypeAdapter[PlatformStatus] = TypeAdapter(PlatformStatus)
+
+
+logger = logging.getLogger(__name__)
 
 
 class Admin:
@@ -74,6 +78,7 @@ class Admin:
         except Permanent as no:
             return _json(409, {"message": no.message, "way_out": no.way_out})
         except (ValidationError, KeyError, TypeError, ValueError) as error:
+            logger.exception("%s %s could not be answered", request.method, request.path)  # it may be a defect of ours
             return _json(400, {"message": f"the request is malformed: {error}"})
 
     async def _health(self, _: Any) -> Any:
