@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.ids import NAME, Branch, Digest, MicroUsd, Repository, Service, digest_of
-from controller.domain.money import PRICES, price_of
+from controller.domain.money import price_of
 from controller.domain.verdict import JudgeConfig
 from controller.errors import ConfigError
 from controller.ports import RepositoryConfig, ServiceConfig
@@ -227,10 +227,6 @@ def slug(name: str) -> str:
     """A folder's name as a repository's name."""
     cleaned = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "-" for c in name.lower()).strip("-._")
     return cleaned[:60] or "repository"
-
-
-def known_models() -> str:
-    return ", ".join(sorted({price.model for price in PRICES}))
 
 
 def python_of(section: TestSection | ServiceSection, source: Path) -> str:

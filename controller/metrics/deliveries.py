@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -125,10 +125,6 @@ def _recovery(release: Release) -> Recovery | None:
         canary_requests=seen.canary.requests if seen else 0,
         canary_errors=seen.canary.errors if seen else 0,
     )
-
-
-def live(found: Iterable[Delivery]) -> list[Delivery]:
-    return [d for d in found if d.phase not in TERMINAL]
 
 
 def _ms(delta: timedelta) -> int:
