@@ -1,0 +1,24 @@
+"""people/<delivery>: what people say about it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from controller.domain.events.base import Event
+from controller.domain.ids import (
+    Commit,
+    Digest,
+)
+from controller.domain.sealed import Sealed
+
+
+class PersonActed(Event):
+    """An act of a person: who, what, on what exactly, and how long it took them."""
+
+    act: Literal["approve", "reject", "hold", "release", "promote", "unstick"]
+    person: str
+    event_id: str
+    head: Commit | None = None  # approve and reject bind to a head; the other acts bind to the delivery
+    policy: Digest | None = None
+    words: Sealed | None = None
+    minutes: int = 0

@@ -1,0 +1,57 @@
+"""queue/<repository>@<branch>: what lands, and in which order."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from controller.domain.decision import Decision
+from controller.domain.events.base import Event
+from controller.domain.ids import (
+    Commit,
+    DeliveryId,
+)
+
+
+class LandingPlanned(Event):
+    landing: int
+    base: Commit
+    tested: Commit
+    deliveries: tuple[DeliveryId, ...]
+    heads: tuple[Commit, ...]
+    lane: Literal["fast", "normal"]
+    order: tuple[DeliveryId, ...]  # the whole line as it stood, so that the order can be replayed
+
+
+class LandingChecked(Event):
+    landing: int
+    passed: bool
+    run: str
+    reused: bool  # the very same commit had been tested for the pull request
+    failures: tuple[str, ...]
+
+
+class LandingVoided(Event):
+    """Somebody else moved the branch: nothing landed, and the line is looked at again."""
+
+    landing: int
+    reason: str
+
+
+class Landed(Event):
+    landing: int
+    commit: Commit
+    base: Commit
+    deliveries: tuple[DeliveryId, ...]
+    heads: tuple[Commit, ...]
+    verified: bool
+    decision: Decision
+
+
+class Evicted(Event):
+    landing: int | None  # None: never got as far as a landing
+    delivery: DeliveryId
+    head: Commit
+    why: Literal["conflict", "red", "refused", "stale_consent", "base_moved"]
+    reason: str
+    new_head: Commit | None = None  # the clean rebase, if there is one, and
+    new_base: Commit | None = None  # what it now stands on

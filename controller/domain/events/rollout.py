@@ -1,0 +1,150 @@
+"""rollout/<service>@<environment>: what is exposed to users, and what they met."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from controller.domain.decision import Decision
+from controller.domain.events.base import Event, Label
+from controller.domain.ids import (
+    Commit,
+    DeliveryId,
+    Digest,
+    Repository,
+    Service,
+)
+from controller.domain.verdict import Boundaries, Phi, Verdict
+
+
+class ReleaseOpened(Event):
+    release: int
+    service: Service
+    environment: str
+    repository: Repository
+    commit: Commit
+    deliveries: tuple[DeliveryId, ...]
+    against: int | None  # the confirmed release it is compared with; None: the very first
+    decision: Decision
+
+
+class ArtefactBuilt(Event):
+    release: int
+    artefact: Digest
+    duration_ms: int
+
+
+class NothingToDeploy(Event):
+    release: int
+    artefact: Digest
+    reason: str
+
+
+class CanaryReady(Event):
+    release: int
+    instances: int
+    boundaries: Boundaries
+    phi: Phi
+    caveats: tuple[str, ...] = ()
+
+
+class StepStarted(Event):
+    release: int
+    step: int
+    weight_percent: int
+    until: datetime  # the platform takes the weight back by itself at this time
+
+
+class Observed(Event):
+    """A sealed segment: the windows' counts are a blob, the running verdict stands here."""
+
+    release: int
+    step: int
+    weight_percent: int
+    step_start_ms: int  # epoch ms; earlier windows count for no step
+    segment: int
+    windows: int
+    from_ms: int
+    to_ms: int
+    counts: Digest
+    canary_requests: int
+    canary_errors: int
+    baseline_requests: int
+    baseline_errors: int
+    verdict: Verdict
+    source: str  # which telemetry was counted, in words
+    label: Label
+
+
+class WeightRenewed(Event):
+    release: int
+    segment: int
+    until: datetime
+
+
+class StepPassed(Event):
+    release: int
+    step: int
+    reason: str
+
+
+class RegressionFound(Event):
+    release: int
+    step: int | None  # None: it never became healthy, no user saw it
+    weight_percent: int
+    reason: str
+    first_bad_request_at: datetime | None  # None: no request failed
+    verdict: Verdict | None  # None: no statistics were needed
+    decision: Decision
+
+
+class WeightLapsed(Event):
+    """Seen after the fact: nobody renewed the weight in time, and the platform took it back by itself."""
+
+    release: int
+    step: int
+    seen_weight_percent: int
+
+
+class ReleasePaused(Event):
+    """A stop or a freeze: traffic is on the confirmed release, and the release waits."""
+
+    release: int
+    reason: str
+
+
+class ReleaseResumed(Event):
+    release: int
+
+
+class Promoted(Event):
+    release: int
+    until: datetime  # as with StepStarted: until it is confirmed, the platform takes the traffic back by itself
+    verdict: Verdict | None  # None: the first release, which has nothing to be compared with
+    decision: Decision
+
+
+class ReleaseConfirmed(Event):
+    release: int
+    commit: Commit
+    artefact: Digest
+
+
+class TrafficRestored(Event):
+    release: int
+    to_release: int
+    traffic_back_at: datetime
+    health_checks: int
+    culprits: tuple[DeliveryId, ...]
+    bad_commits: tuple[Commit, ...]
+
+
+class RolloutStuck(Event):
+    release: int
+    reason: str
+
+
+class RegressionClosed(Event):
+    """The bad commit may be in a release again: the release also contains its revert or its fix."""
+
+    bad_commit: Commit
+    cured_by: Commit

@@ -1,0 +1,117 @@
+"""What the loop needs of the world: Protocols, and the plain values they exchange. Nothing else.
+
+Steps see readers and a `Gate`. Whatever changes the world is a `Verb` and goes through the gate, which alone knows the
+`Hands` that act.
+"""
+
+from __future__ import annotations
+
+from controller.ports.agents import (
+    Allowed,
+    Badge,
+    Belt,
+    Committed,
+    Denied,
+    Desk,
+    Model,
+    ModelReply,
+    ModelRequest,
+    ToolDefinition,
+    ToolResult,
+    Tools,
+    ToolSpec,
+    Workspaces,
+)
+from controller.ports.everything import (
+    Ports,
+    RepositoryConfig,
+    ServiceConfig,
+)
+from controller.ports.forge import (
+    Candidate,
+    Change,
+    Conflict,
+    Forge,
+)
+from controller.ports.gate import (
+    Blocked,
+    Done,
+    Failed,
+    Gate,
+    Hands,
+    Outcome,
+    Pending,
+    Unknown,
+)
+from controller.ports.record import (
+    Blobs,
+    Head,
+    Held,
+    Lease,
+    Log,
+    Receipt,
+    Rejected,
+    Seals,
+)
+from controller.ports.time import (
+    Clock,
+)
+from controller.ports.world import (
+    Baseline,
+    Ci,
+    CiRun,
+    Platform,
+    PlatformStatus,
+    Policy,
+    Telemetry,
+    TestResult,
+)
+
+__all__ = [
+    "Allowed",
+    "Badge",
+    "Baseline",
+    "Belt",
+    "Blobs",
+    "Blocked",
+    "Candidate",
+    "Change",
+    "Ci",
+    "CiRun",
+    "Clock",
+    "Committed",
+    "Conflict",
+    "Denied",
+    "Desk",
+    "Done",
+    "Failed",
+    "Forge",
+    "Gate",
+    "Hands",
+    "Head",
+    "Held",
+    "Lease",
+    "Log",
+    "Model",
+    "ModelReply",
+    "ModelRequest",
+    "Outcome",
+    "Pending",
+    "Platform",
+    "PlatformStatus",
+    "Policy",
+    "Ports",
+    "Receipt",
+    "Rejected",
+    "RepositoryConfig",
+    "Seals",
+    "ServiceConfig",
+    "Telemetry",
+    "TestResult",
+    "ToolDefinition",
+    "ToolResult",
+    "ToolSpec",
+    "Tools",
+    "Unknown",
+    "Workspaces",
+]

@@ -1,0 +1,206 @@
+"""What surrounds an agent session: its working copy, its tools, its model, and the desk that decides its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from controller.domain.events import Label
+from controller.domain.ids import Branch, Commit, Repository
+from controller.domain.money import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    head: Commit
+    files: tuple[str, ...]
+    lines_changed: int
+
+
+class Workspaces(Protocol):
+    """Disposable working copies for agent sessions.
+
+    What happens in one stays in it until it is committed into the forge.
+    """
+
+    async def create(self, session: str, repository: Repository, base: Commit) -> Path:
+        """A fresh tree at `base`; whatever an earlier process left there is thrown away."""
+        ...
+
+    async def commit(
+        self, session: str, repository: Repository, base: Commit, message: str, at: datetime
+    ) -> Committed | None:
+        """The tree as one commit on `base`, in the forge's object store, no ref moved. None: nothing was changed.
+
+        Never runs anything that the tree brings along (hooks, filters, fsmonitor). Raises Permanent on a symlink or
+        submodule that was added.
+        """
+        ...
+
+    async def discard(self, session: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    text: str
+    error: bool = False
+    refused: bool = False
+
+
+class Belt(Protocol):
+    """The tools of one session, as its token lets it see them."""
+
+    async def tools(self) -> list[ToolSpec]: ...
+
+    async def call(self, name: str, arguments: Mapping[str, Any], *, turn: int, index: int) -> ToolResult: ...
+
+    async def close(self) -> None: ...
+
+
+class Tools(Protocol):
+    async def belt(self, session: str, role: str) -> Belt:
+        """Opens the session's belt under an identity and token of its own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    model: str
+    system: str
+    messages: Sequence[Mapping[str, Any]]  # Messages API shape
+    tools: Sequence[ToolSpec]
+    max_tokens: int
+    session: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    content: Sequence[Mapping[str, Any]]  # Messages API content blocks
+    stop_reason: str
+    usage: Usage
+    model: str
+    request_id: str
+    label: Label
+
+
+class Model(Protocol):
+    @property
+    def label(self) -> Label: ...
+
+    async def reply(self, request: ModelRequest) -> ModelReply:
+        """Raises Unavailable (stalled, overloaded, cut off: worth another try) or Permanent (the request was wrong)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """Who a session is and where it may work, as the gate knows it. Its token is stored only as a hash."""
+
+    session: str  # "<delivery>/<iteration>"
+    role: str
+    delivery: str
+    repository: Repository
+    branch: Branch  # the one branch it may push
+    base: Commit
+    allowed: tuple[str, ...]
+    protected: tuple[str, ...]
+    on_behalf_of: str
+    tainted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The call may happen, on exactly these canonical arguments."""
+
+    arguments: Mapping[str, Any]
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Nothing happened. `reason` is what the agent is told; unknown and forbidden read the same."""
+
+    reason: str
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """One tool as the gate knows it."""
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]  # JSON schema, additionalProperties false
+    tool_class: str  # "effect" | "contained" | "read"
+    path_arguments: tuple[str, ...] = ()  # arguments that are repository-relative paths
+    repository_argument: str | None = None  # None: always the session's own repository
+    branch_argument: str | None = None  # None: no branch is named
+
+
+class Desk(Protocol):
+    """The gate's agent side: sessions sign in, and every call is decided.
+
+    The decisions of a turn are handed to whoever records it.
+    """
+
+    def sign_in(self, badge: Badge) -> str:
+        """A bearer token for this session, valid until it signs out."""
+        ...
+
+    def badge(self, token: str) -> Badge | None:
+        """None: no live session has this token."""
+        ...
+
+    def visible(self, badge: Badge, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
+        """The tools of which some call by this session could be allowed."""
+        ...
+
+    async def decide(
+        self,
+        badge: Badge,
+        tool: ToolDefinition | None,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        turn: int,
+        index: int,
+    ) -> Allowed | Denied:
+        """Decide one call; a refusal is durable before this returns. `tool=None`: there is no such tool."""
+        ...
+
+    def completed(
+        self,
+        badge: Badge,
+        tool: ToolDefinition,
+        arguments: Mapping[str, Any],
+        allowed: Allowed,
+        result: ToolResult,
+        *,
+        turn: int,
+        index: int,
+    ) -> None:
+        """The allowed call has been carried out with this result."""
+        ...
+
+    async def turn_records(self, session: str, turn: int) -> tuple[Any, ...]:
+        """The `CallRecord`s of a turn, in call order, results sealed; forgets them."""
+        ...
+
+    def taint(self, session: str) -> None:
+        """Text by somebody outside has reached this session."""
+        ...
+
+    def tainted(self, session: str) -> bool: ...
+
+    def sign_out(self, session: str) -> None: ...

@@ -1,0 +1,85 @@
+"""The way out, and the hands behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from controller.domain.decision import Decision
+from controller.domain.ids import EffectKey, Repository, Service, StreamId
+from controller.domain.verbs import Verb
+
+
+class Hands(Protocol):
+    """What acts. Only the gate holds hands."""
+
+    async def act(self, key: EffectKey, verb: Verb) -> Any:
+        """Make it so and return the verb's result. Raises Failed when the world says no and nothing was changed."""
+        ...
+
+    async def find(self, key: EffectKey, verb: Verb) -> Any:
+        """The result, if this effect has happened already. None: it has not.
+
+        Only asked of verbs that are not `neither`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    result: Any  # the verb's result model
+    index: int  # log index of the intent
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Somebody is on it, or may be until `until`."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A stop or a freeze stands in the way."""
+
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The world said no, and nothing was changed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have happened. A person must look."""
+
+    reason: str
+
+
+Outcome = Done | Pending | Blocked | Failed | Unknown
+
+
+class Gate(Protocol):
+    async def act(
+        self,
+        agent: str,
+        verb: Verb,
+        *,
+        key: EffectKey,
+        decision: Decision,
+        subject: StreamId,
+        on_behalf_of: str | None = None,
+    ) -> Outcome:
+        """Decide, record, act, record. Raises Refused when this agent may not."""
+        ...
+
+    async def blocked(
+        self, agent: str, verb: type[Verb], *, repository: Repository, service: Service | None
+    ) -> Blocked | None:
+        """Whether a stop or freeze blocks this agent's forward verbs there. None: nothing does."""
+        ...

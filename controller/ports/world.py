@@ -1,0 +1,100 @@
+"""CI, the platform, telemetry and the risk policy, as steps may look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from controller.domain.events import Label
+from controller.domain.ids import Commit, Digest, Service
+from controller.domain.risk import RiskInputs, RiskVerdict
+from controller.domain.verdict import Histogram, InstanceMinute, WindowCounts
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    __test__ = False
+    test: str
+    passed: bool
+    duration_ms: int
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CiRun:
+    """A run as the CI system knows it. `tests` grows while it runs: results are streamed, test by test."""
+
+    run: str
+    commit: Commit
+    state: str  # "queued" | "running" | "passed" | "failed" | "broken"
+    started_at: datetime | None  # None: still queued
+    finished_at: datetime | None  # None: not finished
+    tests: tuple[TestResult, ...]
+    isolation: str
+    reason: str = ""  # why it is broken, in words
+    log: str = ""
+
+
+class Ci(Protocol):
+    async def run(self, run: str) -> CiRun | None:
+        """None: the CI system does not know it (it was lost before it began)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformStatus:
+    confirmed_commit: Commit | None  # None: nothing deployed yet
+    confirmed_release: int | None
+    canary_release: int | None  # None: no canary
+    canary_commit: Commit | None
+    canary_healthy: bool
+    canary_reason: str  # why it is not healthy, in words
+    weight_percent: int
+    weight_until: datetime | None  # None: no weight is out
+    lapsed_release: int | None  # the platform took this release's weight back by itself; None: it has not
+
+
+class Platform(Protocol):
+    async def status(self, service: Service, environment: str) -> PlatformStatus: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What is known of a version before it is compared with a canary."""
+
+    instances: tuple[InstanceMinute, ...]
+    latency: Histogram
+    requests: int
+
+
+class Telemetry(Protocol):
+    @property
+    def source(self) -> str:
+        """Which counts these are: "the service's own OTLP metrics" or "the proxy's status codes and latencies"."""
+        ...
+
+    @property
+    def label(self) -> Label: ...
+
+    async def windows(
+        self, service: Service, *, canary: Commit, baseline: Commit, from_ms: int, width_ms: int
+    ) -> list[WindowCounts]:
+        """Closed windows from `from_ms` (a multiple of the width) on, in order, without a gap.
+
+        Late points are counted apart, never added.
+        """
+        ...
+
+    async def baseline(self, service: Service, version: Commit, *, from_ms: int, to_ms: int) -> Baseline: ...
+
+    async def first_failure_ms(self, service: Service, version: Commit) -> int | None:
+        """Epoch ms of the first failed request of a version. None: none has failed."""
+        ...
+
+
+class Policy(Protocol):
+    @property
+    def digest(self) -> Digest: ...
+
+    async def classify(self, inputs: RiskInputs) -> RiskVerdict: ...
