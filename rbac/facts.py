@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from controller.errors import Refused
 from rbac import canonical
-from rbac.catalogue import TOOLS, Need, Tool
+from rbac.catalogue import Need, Tool
 from rbac.model import ANY_DELIVERY, DELIVERY, OWN_BRANCH, PROTECTED_BRANCH, Grant, Request, Served
-from rbac.patterns import matches, matches_any, protected_by
+from rbac.patterns import matches, matches_any, protected_by_any
 
 MAX_PATHS = 1000  # paths in one call
 
@@ -24,7 +24,7 @@ class Facts:
     path_protected: bool
 
 
-def in_one_spelling(request: Request) -> None:
+def in_one_spelling(request: Request, tool: Tool) -> None:
     """Raises Refused unless the call is complete and every name in it, the caller's own included, is canonical."""
     for name in (request.repository, request.own_repository):
         if name is not None:
@@ -40,7 +40,7 @@ def in_one_spelling(request: Request) -> None:
         raise Refused(f"a call names at most {MAX_PATHS} paths, this one {len(request.paths)}", rules=("path/count",))
     for path in request.paths:
         canonical.path(path)
-    _complete(request, TOOLS[request.tool])
+    _complete(request, tool)
 
 
 def _complete(request: Request, tool: Tool) -> None:
@@ -69,9 +69,9 @@ def facts_of(request: Request, grant: Grant, served: Served | None) -> Facts:
         branch_protected=_is_protected(request.branch, served),
         paths_granted=all(matches_any(rules.allowed, path) for path in request.paths),
         paths_in_task=task is None or all(matches_any(task, path) for path in request.paths),
-        path_never=any(protected_by(rules.never, path) for path in request.paths),
-        path_never_tainted=any(protected_by(rules.never_tainted, path) for path in request.paths),
-        path_protected=any(protected_by(request.protected_paths, path) for path in request.paths),
+        path_never=any(protected_by_any(rules.never, path) for path in request.paths),
+        path_never_tainted=any(protected_by_any(rules.never_tainted, path) for path in request.paths),
+        path_protected=any(protected_by_any(request.protected_paths, path) for path in request.paths),
     )
 
 

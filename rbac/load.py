@@ -19,12 +19,16 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from controller.errors import ConfigError
-from rbac.catalogue import Role
+from rbac.catalogue import TOOLS, Role, Tool
 from rbac.model import RoleGrants
 from rbac.strict_yaml import MAX_BYTES, parse
 
 SHIPPED = Path(__file__).parent
-_POLICY = re.compile(r'^(?:[ \t]*@id\("(?P<id>[a-z][a-z0-9-]*)"\)\s+)?[ \t]*(?P<effect>permit|forbid)\b', re.MULTILINE)
+_POLICY = re.compile(
+    r'^(?:[ \t]*@id\("(?P<id>[a-z][a-z0-9-]*)"\)\s+)?(?:[ \t]*@why\("(?P<why>[^"\\\n]{1,300})"\)\s+)?'
+    r"[ \t]*(?P<effect>permit|forbid)\b",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +39,36 @@ class RuleSet:
     policies: Mapping[str, str]  # by file name
     schema: str
     digest: str  # "sha256:<64 hex>"
+    grant_places: Mapping[str, str]  # "<role>/<grant>" to "<file>:<line>"
+    policy_notes: Mapping[str, PolicyNote]  # by @id
 
 
-def load(folder: Path = SHIPPED) -> RuleSet:
-    """Read `grants/` and `policy/` under a folder. Raises ConfigError."""
+@dataclass(frozen=True, slots=True)
+class PolicyNote:
+    """What a reader is told about a policy."""
+
+    place: str  # "<file>:<line>"
+    effect: str  # "permit" or "forbid"
+    why: str  # as its @why says it; "": it has none
+
+
+def load(folder: Path = SHIPPED, catalogue: Mapping[str, Tool] = TOOLS) -> RuleSet:
+    """Read `grants/` and `policy/` under a folder; grants may name what the catalogue has. Raises ConfigError."""
     grants = _texts(folder, "grants/*.yaml")
     policies = _texts(folder, "policy/*.cedar")
     schemas = _texts(folder, "policy/*.cedarschema")
-    roles = [_role(name, text) for name, text in grants.items()]
+    grant_places: dict[str, str] = {}
+    roles = [_role(name, text, catalogue, grant_places) for name, text in grants.items()]
+    policy_notes: dict[str, PolicyNote] = {}
     for name, text in policies.items():
-        _every_policy_has_an_id(name, text)
+        _note_policies(name, text, policy_notes)
     return RuleSet(
         roles=MappingProxyType({found.role: found for found in roles}),
         policies=MappingProxyType(policies),
         schema="\n".join(schemas.values()),
         digest=_digest(grants | policies | schemas),
+        grant_places=MappingProxyType(grant_places),
+        policy_notes=MappingProxyType(policy_notes),
     )
 
 
@@ -73,10 +92,11 @@ def _text(file: Path) -> str:
         raise ConfigError(f"{file} is no UTF-8 text: byte {wrong.start}", "Save it as UTF-8") from wrong
 
 
-def _role(name: str, text: str) -> RoleGrants:
+def _role(name: str, text: str, catalogue: Mapping[str, Tool], places: dict[str, str]) -> RoleGrants:
+    """Notes in `places` where each of its grants stands."""
     document = parse(text, name)
     try:
-        role = RoleGrants.model_validate_json(json.dumps(document.content))
+        role = RoleGrants.model_validate_json(json.dumps(document.content), context={"catalogue": catalogue})
     except ValidationError as wrong:
         first = wrong.errors(include_url=False)[0]
         line = document.line_of(tuple(first["loc"]))
@@ -89,23 +109,26 @@ def _role(name: str, text: str) -> RoleGrants:
             f"{name}:{document.line_of(('role',))}: role {role.role} in a file of another name",
             f"Name the file {role.role}.yaml",
         )
+    for at, grant in enumerate(role.grants):
+        places[f"{role.role}/{grant.name}"] = f"{name}:{document.line_of(('grants', at))}"
     return role
 
 
-def _every_policy_has_an_id(name: str, text: str) -> None:
+def _note_policies(name: str, text: str, notes: dict[str, PolicyNote]) -> None:
     """A decision names the policies that made it, so each has a name of its own, on the line before it."""
-    seen: set[str] = set()
     for policy in _POLICY.finditer(text):
         line = text.count("\n", 0, policy.start("effect")) + 1
         if policy["id"] is None:
             raise ConfigError(
-                f"{name}:{line}: this {policy['effect']} has no @id", 'Put @id("some-words") on the line before it'
+                f"{name}:{line}: this {policy['effect']} has no @id",
+                'Put @id("some-words") on the line before it, and after that at most @why("one sentence")',
             )
-        if policy["id"] in seen:
+        if policy["id"] in notes:
             raise ConfigError(
-                f"{name}:{line}: @id {policy['id']} stands here a second time", "Give each policy a name of its own"
+                f"{name}:{line}: @id {policy['id']} stands here a second time, after {notes[policy['id']].place}",
+                "Give each policy a name of its own",
             )
-        seen.add(policy["id"])
+        notes[policy["id"]] = PolicyNote(f"{name}:{line}", policy["effect"], policy["why"] or "")
 
 
 def _digest(texts: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from controller.errors import Refused
 from rbac import canonical
@@ -17,16 +17,22 @@ ANY_DELIVERY = "*"  # for a caller whose tie to a delivery is kept elsewhere: an
 OWN_BRANCH = "{own}"  # the one branch that the session works on
 PROTECTED_BRANCH = "{protected}"  # the branch of the repository that releases are made from
 DELIVERY = "{delivery}"  # the delivery that is acted for, as one segment
+MAX_CHAIN = 3  # lenders behind one caller; a session may lend to a depth of 2, so one more than can come about
 
 
 class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-def _tool(name: str) -> str:
-    if name not in TOOLS:
-        raise ValueError(f"there is no tool or verb {name!r}; there are {', '.join(sorted(TOOLS))}")
-    return name
+def _tool(name: str, info: ValidationInfo) -> str:
+    """Known names are those of the context's catalogue, which has the mounted tools; without one, Flyball's own."""
+    known = (info.context or {}).get("catalogue", TOOLS)
+    if name in known:
+        return name
+    if "__" in name:
+        mount = name.partition("__")[0]
+        raise ValueError(f"there is no tool {name!r}: pin it under [gateway.mounts.{mount}.tools], or take it out here")
+    raise ValueError(f"there is no tool or verb {name!r}; there are {', '.join(sorted(known))}")
 
 
 def _branch_pattern(pattern: str) -> str:
@@ -87,6 +93,8 @@ class RoleGrants(Closed):
     @model_validator(mode="after")
     def _each_tool_once(self) -> Self:
         seen: dict[str, str] = {}
+        if len({grant.name for grant in self.grants}) < len(self.grants):
+            raise ValueError("two grants of the role have one name")
         for grant in self.grants:
             for tool in grant.tools:
                 if tool in seen:
@@ -116,6 +124,8 @@ class Request(Closed):
     tainted: bool = (
         False  # this very run has read text by somebody outside; a delivery's own taint is the risk policy's matter
     )
+    read_confidential: bool = False  # this very run has been given the results of a tool catalogued as confidential
+    scopes: frozenset[str] | None = None  # of the caller's token. None: no token narrows the grants
     delivery: str | None = None  # None: acts for none, and `{delivery}` matches nothing
     own_repository: str | None = None  # None: not tied to one; a session always is
     own_branch: str | None = None  # None: has none, and `{own}` matches nothing
@@ -123,6 +133,8 @@ class Request(Closed):
         None  # patterns that the task may change; None: no task narrows the grant
     )
     protected_paths: tuple[PathPattern, ...] = ()  # patterns that the repository keeps from every agent
+    # Whoever lent the caller its authority, nearest first: each with its own facts, asking for the very same call.
+    chain: tuple[Request, ...] = ()
 
 
 class Decision(Closed):

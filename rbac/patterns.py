@@ -50,6 +50,18 @@ def protected_by(patterns: tuple[str, ...], name: str) -> str | None:
     return next((pattern for pattern in patterns if protects(pattern, name)), None)
 
 
+def protected_by_any(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether there is one, at the price of a single match however many they are."""
+    return bool(patterns) and _protecting(patterns).fullmatch(name.lower()) is not None
+
+
+@lru_cache(maxsize=1024)
+def _protecting(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    lowered = [pattern.lower() for pattern in patterns]
+    folders = [pattern.removesuffix("/**") for pattern in lowered if pattern.endswith("/**")]
+    return re.compile("|".join(f"(?:{_compiled(pattern).pattern})" for pattern in (*lowered, *folders)))
+
+
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
     segments = check_pattern(pattern).split("/")

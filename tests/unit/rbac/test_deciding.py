@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from served_here import SERVED
 
 from controller.domain.verbs import VERBS as LOOP_VERBS
-from rbac.catalogue import AGENT_TOOLS, TOOLS, VERBS, Need, Role
+from rbac.catalogue import SCOPES, TOOLS, VERBS, Need, Role
 from rbac.decide import Authority
 from rbac.model import Request
 
 MOVES_A_BRANCH = ("forge.push", "forge.land", "git_push")
+OUTSIDE = {Role.CONTRIBUTOR, Role.ON_CALL, Role.COMPLIANCE}
 BRANCHES = (
     "main",
     "trunk",
@@ -67,7 +68,7 @@ def test_nobody_but_the_merger_moves_main(authority: Authority) -> None:
 
 
 def test_no_grant_can_hand_main_to_anybody_else(folder: Path) -> None:
-    tools = "[forge.push, forge.land, git_push, platform.confirm, edit_file]"
+    tools = "[forge.push, forge.land, git_push, platform.build, platform.confirm, promote, edit_file]"
     for role in Role:
         everything = f"role: {role}\nwhy: too much\ngrants:\n  - name: all\n    tools: {tools}\n"
         everything += '    repositories: ["*"]\n    environments: ["*"]\n'
@@ -85,7 +86,9 @@ def test_no_grant_can_hand_main_to_anybody_else(folder: Path) -> None:
     assert allowed("forge.push", branch="main") == set()
     assert allowed("git_push", branch="MAIN", own_branch="MAIN") == set()
     assert allowed("platform.confirm", environment="production") == {Role.RELEASER}
-    assert not allowed("edit_file", paths=("a.py",)) & {Role.INTAKE, Role.REVIEWER, Role.OBSERVER}
+    assert allowed("platform.build", environment="production") == {Role.RELEASER}
+    assert allowed("promote", environment="production") == {Role.RELEASER, Role.ON_CALL}
+    assert not allowed("edit_file", paths=("a.py",)) & {Role.INTAKE, Role.REVIEWER, Role.OBSERVER, Role.COMPLIANCE}
 
 
 def _every_call() -> list[Request]:
@@ -114,8 +117,16 @@ def test_an_agent_sees_exactly_the_tools_of_which_some_call_is_allowed(authority
             usable[asked.agent].add(asked.tool)
     for role in Role:
         assert set(authority.visible_tools(role, TOOLS)) == usable[role], role
-    assert set(AGENT_TOOLS) <= usable["author"]
-    assert all("chat.tell" in tools for tools in usable.values())
+    assert usable["compliance"] == {
+        "read_pull_request",
+        "read_ci_results",
+        "propose_policy",
+        "record_reasoning",
+        "read_own_record",
+        "read_policy",
+    }
+    assert {role for role, tools in usable.items() if "promote" in tools} == {"on-call"}
+    assert {role for role, tools in usable.items() if "chat.tell" in tools} == {*Role} - OUTSIDE
     assert usable["observer"] == usable["intake"] == usable["reviewer"] == {"chat.tell"}
 
 
@@ -208,7 +219,14 @@ def test_whatever_is_asked_gets_an_answer_and_the_same_one_after_a_round_trip(
         own_branch=data.draw(TEXT),
         own_repository=data.draw(TEXT),
         delivery=data.draw(TEXT),
+        tainted=data.draw(st.booleans()),
+        read_confidential=data.draw(st.booleans()),
+        scopes=data.draw(st.none() | st.frozensets(st.sampled_from(SCOPES) | st.text(max_size=4), max_size=3)),
     )
+    if data.draw(st.booleans()):
+        asked = asked.model_copy(
+            update={"chain": (asked.model_copy(update={"agent": data.draw(st.sampled_from([*Role]))}),)}
+        )
     answer = authority.decide(asked)
     assert answer.rules
     try:

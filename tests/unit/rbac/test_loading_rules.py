@@ -40,10 +40,19 @@ SPOILT = [
     ("broken YAML", "grants/checker.yaml", "tools: [ci.start]", "tools: [ci.start", "repositories"),
     ("an unknown role", "grants/checker.yaml", "role: checker", "role: chequer", "role: chequer"),
     ("another role's file", "grants/checker.yaml", "role: checker", "role: observer", "role: observer"),
+    ("a tool of no mount", "grants/on-call.yaml", "[hold_release,", "[tracker__find, hold_release,", "tracker__find"),
+    ("a grant's name twice", "grants/checker.yaml", "name: tell", "name: test", "role: checker"),
+    (
+        "a note with a quote",
+        "policy/flyball.cedar",
+        '@why("one role lands',
+        '@why("one \\"role lands',
+        'action == Action::"forge.land"',
+    ),
     (
         "a policy without a name",
         "policy/flyball.cedar",
-        '@id("protected-path")\n',
+        '@id("protected-path")\n@why("the repository keeps this file for people")\n',
         "",
         'Action::"changes_files", resource)\nwhen { context.path_protected',
     ),
@@ -82,9 +91,58 @@ def test_a_policy_that_does_not_fit_the_schema_names_its_file(folder: Path, old:
 
 
 def test_a_schema_that_forgets_a_tool_is_refused(folder: Path) -> None:
-    spoil(folder / "policy/flyball.cedarschema", ', "run_tests"', "")
-    with pytest.raises(ConfigError, match="run_tests"):
+    spoil(folder / "policy/flyball.cedarschema", ', "delete_file"', "")
+    with pytest.raises(ConfigError, match="delete_file"):
         Authority(SERVED, folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"roll_back" in ["effects", "steers_releases", "production_impacting"]', '"roll_back" in ["effects"]'),
+        ('"chat.tell" in ["tells", "broadcasts"]', '"chat.tell" in ["tells"]'),
+        ('"run_tests" in ["reads", "forward"]', '"run_tests" in ["reads"]'),
+        (
+            '"request_revert", "forge.close_pull_request" in ["effects"]',
+            '"request_revert", "forge.close_pull_request" in ["effects", "taints"]',
+        ),
+        ('"read_own_record" in ["notes", "confidential"]', '"read_own_record" in ["notes"]'),
+    ],
+)
+def test_a_schema_that_annotates_a_tool_otherwise_than_the_catalogue_is_refused(
+    folder: Path, old: str, new: str
+) -> None:
+    authority = Authority(SERVED, folder)
+    spoil(folder / "policy/flyball.cedarschema", old, new)
+    with pytest.raises(ConfigError, match=r"^policy/\*\.cedarschema: \S+ stands in .* catalogued as") as wrong:
+        authority.reload()
+    assert wrong.value.way_out
+    assert authority.decide(LAND).allowed
+
+
+def test_a_question_that_does_not_fit_the_schema_is_refused_at_the_start(folder: Path) -> None:
+    spoil(folder / "policy/flyball.cedarschema", "  lends: Bool,", "  lends: Bool, at: Long,")
+    with pytest.raises(ConfigError, match=r"^policy/\*\.cedarschema: a call of \S+ does not fit"):
+        Authority(SERVED, folder)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "forbid (principal, action, resource) when { false }; permit (principal, action, resource);",
+        '@id("on-one-line") permit (principal, action, resource);',
+        '/* @id("in-a-comment")\npermit */ @id("other") forbid (principal, action, resource);',
+    ],
+)
+def test_a_policy_that_a_reader_of_lines_would_miss_is_refused(folder: Path, hidden: str) -> None:
+    with (folder / "policy/flyball.cedar").open("a") as file:
+        file.write(f'\n@id("seen")\n{hidden}\n')
+    with pytest.raises(ConfigError, match=r"^policy/flyball\.cedar"):
+        Authority(SERVED, folder)
+
+
+def test_every_shipped_policy_says_why_in_one_sentence() -> None:
+    assert [name for name, note in load().policy_notes.items() if not 10 < len(note.why) < 140] == []
 
 
 def test_a_tool_stands_in_one_grant_of_a_role(folder: Path) -> None:
