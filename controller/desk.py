@@ -1,10 +1,10 @@
-"""The gate's agent side: who a session is, what it may call, and what stays of every call.
+"""The gate's agent side: what a session may call, and what stays of every call.
 
-A session signs in with its badge and is handed a random token, of which only the hash is kept; where it may work stands
-on the badge and never in an argument. Each call is decided in one order: stops and revocations; the tool, where unknown
-and forbidden read the same; the arguments, held to one reading; then the grants. A refusal is in the session's stream
-before the agent hears of it, and stays a refusal when the log cannot take it. Allowed calls are kept until the turn
-that they belong to is recorded.
+Each call is decided in one order: signed in; stops and revocations; bounds and rates; the tool, where unknown and
+forbidden read the same; the arguments, held to one reading; then the grants, for the session and for everyone whose
+authority it was lent. A refusal is in the session's stream before the agent hears of it, and stays a refusal when the
+log cannot take it. Allowed calls are kept until the turn that they belong to is recorded; those of a program outside,
+which counts no turns, are written down soon after, and always before it has an effect.
 
 Refusals move the version of the session's stream: whoever records a turn reads the version after the turn's calls.
 """
@@ -12,57 +12,48 @@ Refusals move the version of the session's stream: whoever records a turn reads 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
-from pydantic import ValidationError
-
 from controller.desk_arguments import Names, Refusal, digest_of_anything, names_in, strict
-from controller.desk_refusals import Refusals
+from controller.desk_record import Kept
+from controller.desk_sessions import Session, Sessions, facts_of
 from controller.desk_words import FINAL, no_such_tool, words_for
 from controller.domain.bounds import Bounds
 from controller.domain.control import scopes
 from controller.domain.entry import Caller
 from controller.domain.events import CallRecord, CallRefused
-from controller.domain.ids import Digest, EffectKey, digest_bytes, digest_of
-from controller.errors import ConfigError, FlyballError, Unavailable
-from controller.ports import Allowed, Badge, Denied, Log, Seals, ToolDefinition, ToolResult
+from controller.domain.ids import CLIENTS, Digest, EffectKey, digest_bytes, digest_of
+from controller.errors import FlyballError
+from controller.ports import Allowed, Badge, Clock, Denied, Limits, Log, Seals, ToolDefinition, ToolResult, Visitors
+from rbac.catalogue import Sensitivity
 from rbac.decide import Authority
 from rbac.model import Request
 
-MAX_SESSIONS = 1_000  # signed in at once
+MAX_BELTS = 10_000  # lists of tools that are remembered
 MAX_UNRECORDED = 1_000  # calls of one session that nobody has recorded yet
-TOKEN_BYTES = 32
+RECORDED_AT_ONCE = 50  # calls of a program outside that wait for their record; the next one has them written
+RECORDED_AFTER_S = 1.0
+RATE_WINDOW_S = 60
 UNKNOWN_TOOL = "(unknown)"  # in the log, where a name that a model made up has no place
+NO_PLACE = -1  # turn and index of a call that was refused before anybody counted it
 
 # How a call's place in its session travels beside its arguments, and how a refusal is told from an error.
 TURN_META, INDEX_META, REFUSED_META = "flyball/turn", "flyball/index", "flyball/refused"
 
 T = TypeVar("T")
 ToolClass = Literal["effect", "contained", "read"]
+logger = logging.getLogger(__name__)
 
 
 def effect_key(session: str, turn: int, index: int) -> EffectKey:
     """One key per call of a recorded reply: a resumed session replays the reply and so names the same effect."""
     return EffectKey(f"agent/{session}/{turn}/{index}")
-
-
-@dataclass(slots=True)
-class _Kept:
-    record: CallRecord
-    text: str  # as the model is told it
-
-
-@dataclass(slots=True)
-class _Session:
-    token_hash: str
-    request: Request  # the badge's facts, as a decision wants them
-    tainted: bool
-    refusals: Refusals
-    calls: dict[tuple[int, int], _Kept] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,55 +69,71 @@ class _Call:
 class SessionDesk:
     """`ports.Desk` over the grants, the log and the seals. Lives in one event loop."""
 
-    def __init__(self, *, log: Log, seals: Seals, authority: Authority, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        *,
+        log: Log,
+        seals: Seals,
+        authority: Authority,
+        bounds: Bounds,
+        clock: Clock,
+        limits: Limits,
+        visitors: Visitors | None = None,
+        resource: Callable[[], str] = str,
+    ) -> None:
+        """`visitors=None`: no program outside is let in. `resource`: the audience that their tokens must name."""
         self._log = log
         self._seals = seals
         self._authority = authority
         self._bounds = bounds
-        self._sessions: dict[str, _Session] = {}
-        self._badges: dict[str, Badge] = {}  # by the hash of the token
-        self._on_belt: dict[tuple[str, str, str], bool] = {}  # (policy digest, role, tool)
+        self._limits = limits
+        self._sessions = Sessions(log, clock, visitors, resource, 2 * bounds.session_seconds)
+        self._belts: dict[tuple[str, tuple[str, ...], frozenset[str] | None, tuple[str, ...]], tuple[str, ...]] = {}
+        self._writing: dict[str, asyncio.Task[None]] = {}
 
     # --- who ---------------------------------------------------------------------------------------------------------
 
-    def sign_in(self, badge: Badge) -> str:
-        """Signing in again ends the session's former token. Raises ConfigError for a badge that nothing can rest on."""
-        if len(self._sessions) >= MAX_SESSIONS and badge.session not in self._sessions:
-            raise Unavailable(f"{MAX_SESSIONS} sessions are signed in already", "Wait until one has ended")
-        request = _request_of(badge)
-        self.sign_out(badge.session)
-        token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._sessions[badge.session] = _Session(
-            _hash(token), request, badge.tainted, Refusals(self._log, badge.session)
-        )
-        self._badges[_hash(token)] = badge
-        return token
+    def sign_in(self, badge: Badge, *, seconds: int | None = None) -> str:
+        return self._sessions.sign_in(badge, seconds)
 
     def badge(self, token: str) -> Badge | None:
-        """None: no live session has this token."""
-        return self._badges.get(_hash(token))
+        return self._sessions.badge(token)
+
+    async def authenticated(self, token: str) -> Badge | None:
+        return await self._sessions.authenticated(token)
 
     def sign_out(self, session: str) -> None:
         """At once, and with everything that was kept of it. A second call does nothing."""
-        gone = self._sessions.pop(session, None)
-        if gone is not None:
-            self._badges.pop(gone.token_hash, None)
+        self._sessions.sign_out(session)
 
     def taint(self, session: str) -> None:
-        if session in self._sessions:
-            self._sessions[session].tainted = True
+        if (found := self._sessions.get(session)) is not None:
+            found.tainted = True
 
     def tainted(self, session: str) -> bool:
-        return session in self._sessions and self._sessions[session].tainted
+        found = self._sessions.get(session)
+        return found is not None and (found.tainted or found.record.tainted)
 
     # --- what may happen ---------------------------------------------------------------------------------------------
 
     def visible(self, badge: Badge, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
-        return [tool for tool in tools if self._is_on_belt(badge.role, tool.name)]
+        seen = set(self._belt(badge, tuple(tool.name for tool in tools)))
+        return [tool for tool in tools if tool.name in seen]
 
     def readable(self, badge: Badge, path: str) -> bool:
         """Whether this session could read that file: for tools that come across files which the call did not name."""
-        return self._authority.decide(self._request(badge, "read_file", Names((path,), None, None))).allowed
+        return self._authority.decide(self._request(badge, "read_file", Names((path,), None, None, None))).allowed
+
+    async def scopes_short(self, badge: Badge, tool: str) -> tuple[str, ...]:
+        if badge.scopes is None or self.tainted(badge.session):
+            return ()
+        known = self._authority.catalogue.get(tool)
+        wanted = known.scope if known else ""
+        if not wanted or wanted in badge.scopes or not self._authority.visible_tools(badge.role, (tool,)):
+            return ()
+        short = Refusal(("insufficient-scope",), f"{tool} needs scope {wanted}", "This token does not cover that tool.")
+        await self._refused(_Call(badge, None, tool, {}, NO_PLACE, NO_PLACE), short)
+        return tuple(sorted(badge.scopes | {wanted}))
 
     async def decide(
         self,
@@ -148,9 +155,9 @@ class SessionDesk:
         badge = call.badge
         session = self._signed_in(badge)
         await self._not_stopped(badge)
-        await self._within_bounds(session)
+        await self._within_bounds(badge, session)
         tool = call.tool
-        if tool is None or not self._is_on_belt(badge.role, tool.name):
+        if tool is None or not self._belt(badge, (tool.name,)):
             rule = "unknown-tool" if tool is None else "tool-not-granted"
             raise Refusal((rule,), f"{badge.role} has no such tool", no_such_tool(call.name))
         arguments = strict(tool, call.arguments)
@@ -159,19 +166,18 @@ class SessionDesk:
         if not decision.allowed:
             told = words_for(badge, tool.name, decision.rules, **asdict(names))
             raise Refusal(decision.rules, decision.reason, told)
+        if tool.tool_class == "effect":
+            await self._written_down(badge, session)
         return Allowed(arguments, decision.rules)
 
-    def _signed_in(self, badge: Badge) -> _Session:
+    def _signed_in(self, badge: Badge) -> Session:
         session = self._sessions.get(badge.session)
         if session is None:
             raise Refusal(("signed-out",), "the session is not signed in", "This session has ended.")
         return session
 
     async def _not_stopped(self, badge: Badge) -> None:
-        wanted = {
-            *scopes(agent=badge.role, repository=badge.repository, service=None),
-            f"session:{badge.session}",
-        }
+        wanted = {scope for link in badge.chain for scope in _scopes_of(link)}
         rows = await self._asked(self._log.control())
         row = next((row for row in rows if row.scope in wanted), None)
         if row is not None:
@@ -186,35 +192,67 @@ class SessionDesk:
             told = "Nothing can be decided at the moment, so nothing is allowed."
             raise Refusal(("log-unavailable",), "the log cannot be read", told) from broken
 
-    async def _within_bounds(self, session: _Session) -> None:
-        refusals = await self._asked(session.refusals.count())
-        if refusals >= self._bounds.session_refusals:
+    async def _within_bounds(self, badge: Badge, session: Session) -> None:
+        await self._asked(session.record.catch_up(again=_is_outside(badge)))
+        if session.record.refusals >= self._bounds.session_refusals:
             told = "Too many calls of this session have been refused. Finish now: no further call will be allowed."
-            raise Refusal(("refused-too-often",), f"{refusals} calls were refused already", told)
+            raise Refusal(("refused-too-often",), f"{session.record.refusals} calls were refused already", told)
         if len(session.calls) >= MAX_UNRECORDED:
             told = "Too many calls of this session wait for their record."
             raise Refusal(("unrecorded-calls",), f"{MAX_UNRECORDED} calls wait for their record", told)
+        await self._within_rate(session, f"session/{badge.session}", self._bounds.session_calls_per_minute)
+        await self._within_rate(session, f"role/{badge.role}", self._bounds.role_calls_per_minute)
 
-    def _is_on_belt(self, role: str, tool: str) -> bool:
-        key = (self._authority.digest, role, tool)
-        if key not in self._on_belt:
-            if any(known[0] != key[0] for known in self._on_belt):
-                self._on_belt.clear()
-            self._on_belt[key] = bool(self._authority.visible_tools(role, (tool,)))
-        return self._on_belt[key]
+    async def _within_rate(self, session: Session, who: str, limit: int) -> None:
+        now = self._sessions.now()
+        if session.waits_until is not None and now < session.waits_until:
+            raise _too_fast((session.waits_until - now).total_seconds(), repeated=True)
+        try:
+            wait_s = await self._limits.take(who, limit=limit, window_s=RATE_WINDOW_S)
+        except FlyballError as broken:
+            told = "Nobody can tell how many calls there have been, so none is allowed."
+            raise Refusal(("limits-unavailable",), "the shared count of calls cannot be reached", told) from broken
+        session.waits_until = now + timedelta(seconds=wait_s) if wait_s > 0 else None
+        if wait_s > 0:
+            raise _too_fast(wait_s, repeated=False)
+
+    def _belt(self, badge: Badge, tools: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the tools of which some call by this session, and by all of its chain, could be allowed."""
+        narrowed = [link.scopes for link in badge.chain if link.scopes is not None]
+        scopes = frozenset.intersection(*narrowed) if narrowed else None
+        key = (self._authority.digest, tuple(link.role for link in badge.chain), scopes, tools)
+        if key not in self._belts:
+            if len(self._belts) >= MAX_BELTS:
+                self._belts.clear()
+            lenders = [link.role for link in badge.chain[1:]]
+            self._belts[key] = self._authority.visible_tools(badge.role, tools, scopes, lenders)
+        return self._belts[key]
 
     def _request(self, badge: Badge, tool: str, names: Names) -> Request:
         """Not validated again: the badge was at sign-in, and names are in their one spelling."""
+        nearest, *others = (self._link(link, tool, names, badge.repository) for link in badge.chain)
+        tainted = nearest.tainted or any(link.tainted for link in others)
+        return nearest.model_copy(update={"chain": tuple(others), "tainted": tainted})
+
+    def _link(self, badge: Badge, tool: str, names: Names, repository: str) -> Request:
         session = self._sessions.get(badge.session)
-        return (session.request if session else _request_of(badge)).model_copy(
+        used = session.record.tools_used if session is not None else set[str]()
+        return _facts_of(badge).model_copy(
             update={
                 "tool": tool,
                 "paths": names.paths,
-                "repository": names.repository or badge.repository,
+                "repository": names.repository or repository,
                 "branch": names.branch,
-                "tainted": session.tainted if session else True,
+                "environment": names.environment,
+                "tainted": self.tainted(badge.session) if session else badge.tainted,
+                "read_confidential": any(self._is_confidential(tool) for tool in used),
             }
         )
+
+    def _is_confidential(self, tool: str) -> bool:
+        """A tool that is not configured any more may have been."""
+        known = self._authority.catalogue.get(tool)
+        return known is None or known.sensitivity >= Sensitivity.CONFIDENTIAL
 
     # --- what stays --------------------------------------------------------------------------------------------------
 
@@ -234,13 +272,14 @@ class SessionDesk:
             result=None,
             error=True,
         )
-        self._keep(call.badge, call.turn, _Kept(record, told))
+        if not _is_outside(call.badge):
+            self._keep(call.badge, call.turn, Kept(record, told))
         return Denied(told, rules)
 
     async def _in_the_log(self, call: _Call, no: Refusal, arguments: Digest) -> bool:
-        """Calls refused past the session's bound are only in their turn's record."""
+        """Calls refused past a bound that is in the log already are only counted, in their turn's record."""
         session = self._sessions.get(call.badge.session)
-        if session is None or "refused-too-often" in no.rules:
+        if session is None or "refused-too-often" in no.rules or no.repeated:
             return session is not None
         event = CallRefused(
             turn=call.turn,
@@ -250,8 +289,10 @@ class SessionDesk:
             reason=no.reason[:600],
             count=0,
         )
-        by = Caller(f"agent:{call.badge.role}", Digest(self._authority.digest), call.badge.on_behalf_of or None)
-        return await session.refusals.record(event, by)
+        return await session.record.refuse(event, self._by(call.badge), counts="rate-limit" not in no.rules)
+
+    def _by(self, badge: Badge) -> Caller:
+        return Caller(badge.principal, Digest(self._authority.digest), badge.on_behalf_of or None)
 
     def completed(
         self,
@@ -276,9 +317,15 @@ class SessionDesk:
             error=result.error,
             effect=effect_key(badge.session, turn, index) if tool.tool_class == "effect" else None,
         )
-        self._keep(badge, turn, _Kept(record, result.text))
+        known = self._authority.catalogue.get(tool.name)
+        if (session := self._sessions.get(badge.session)) is not None:
+            session.record.tools_used.add(tool.name)
+            session.tainted = session.tainted or known is None or known.taints
+        self._keep(badge, turn, Kept(record, result.text))
+        if _is_outside(badge):
+            self._soon(badge)
 
-    def _keep(self, badge: Badge, turn: int, kept: _Kept) -> None:
+    def _keep(self, badge: Badge, turn: int, kept: Kept) -> None:
         session = self._sessions.get(badge.session)
         if session is not None and (kept.record.allowed or len(session.calls) < MAX_UNRECORDED):
             session.calls[turn, kept.record.index] = kept
@@ -296,27 +343,57 @@ class SessionDesk:
         both = zip(kept, sealed, strict=True)
         return tuple(one.record.model_copy(update={"result_sealed": text}) for one, text in both)
 
+    # --- programs outside, which count no turns ----------------------------------------------------------------------
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+    def _soon(self, badge: Badge) -> None:
+        """Have the calls written down within `RECORDED_AFTER_S`, or now if there are many."""
+        session = self._sessions.get(badge.session)
+        if session is None:
+            return
+        crowded = len(session.calls) >= RECORDED_AT_ONCE
+        if (waiting := self._writing.get(badge.session)) is not None and not waiting.done():
+            return
+        writing = asyncio.create_task(self._later(badge, session, 0.0 if crowded else RECORDED_AFTER_S))
+        self._writing[badge.session] = writing
+        writing.add_done_callback(lambda _: self._writing.pop(badge.session, None))
+
+    async def _later(self, badge: Badge, session: Session, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        with suppress(Refusal):  # it is in the program's log; the calls stay, and their bound ends the session's calls
+            await self._written_down(badge, session)
+
+    async def _written_down(self, badge: Badge, session: Session) -> None:
+        """Raises Refusal when the log does not take them: then nothing more is allowed."""
+        if not _is_outside(badge) or not session.calls:
+            return
+        keys = list(session.calls)
+        records = [session.calls[key].record for key in keys]
+        if not await session.record.record(records, self._by(badge), tainted=self.tainted(badge.session)):
+            told = "What was done so far cannot be recorded at the moment, so nothing more is allowed."
+            raise Refusal(("log-unavailable",), f"{len(records)} calls cannot be recorded", told)
+        for key in keys:
+            session.calls.pop(key, None)
+
+    async def close(self) -> None:
+        """Have every call written down that still waits. The desk can be used again afterwards."""
+        for waiting in list(self._writing.values()):
+            waiting.cancel()
+        for badge, session in self._sessions.visitors():
+            with suppress(Refusal):
+                await self._written_down(badge, session)
 
 
-def _request_of(badge: Badge) -> Request:
-    try:
-        return Request(
-            agent=badge.role,
-            tool="",
-            repository=badge.repository,
-            tainted=badge.tainted,
-            delivery=badge.delivery,
-            own_repository=badge.repository,
-            own_branch=badge.branch,
-            task_paths=badge.allowed,
-            protected_paths=badge.protected,
-        )
-    except ValidationError as wrong:
-        first = wrong.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"the badge of session {badge.session}: {place}: {first['msg']}", "Correct the pattern"
-        ) from wrong
+def _scopes_of(badge: Badge) -> tuple[str, ...]:
+    return (*scopes(agent=badge.role, repository=badge.repository, service=None), f"session:{badge.session}")
+
+
+def _is_outside(badge: Badge) -> bool:
+    return badge.session.startswith(CLIENTS)
+
+
+def _too_fast(wait_s: float, *, repeated: bool) -> Refusal:
+    told = f"Too many calls at once: the next one may come in {wait_s:.0f} s."
+    return Refusal(("rate-limit",), f"over the rate, for {wait_s:.0f} s more", told, repeated=repeated)
+
+
+_facts_of = lru_cache(maxsize=4_096)(facts_of)

@@ -35,13 +35,16 @@ class Names:
     paths: tuple[str, ...]
     repository: str | None  # None: the call names none, and means the session's own
     branch: str | None  # None: the call names none
+    environment: str | None  # None: the call names none
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not an error
     """A call that does not happen: the rules, a reason in code's words for the log, and what the agent is told."""
 
-    def __init__(self, rules: tuple[str, ...], reason: str, told: str) -> None:
+    def __init__(self, rules: tuple[str, ...], reason: str, told: str, *, repeated: bool = False) -> None:
+        """`repeated`: the same refusal is in the log already, and stands for this one too."""
         super().__init__(reason)
+        self.repeated = repeated
         self.rules = rules
         self.reason = reason
         self.told = told
@@ -68,10 +71,13 @@ def names_in(tool: ToolDefinition, arguments: Mapping[str, Any], own_repository:
     branch = arguments.get(tool.branch_argument) if tool.branch_argument else None
     if branch is not None:
         branch = _spelt(tool.name, spelling.branch, branch)
+    environment = arguments.get(tool.environment_argument) if tool.environment_argument else None
+    if environment is not None:
+        environment = _spelt(tool.name, spelling.environment, environment)
     repository = arguments.get(tool.repository_argument) if tool.repository_argument else None
     if repository is not None:
         repository = _repository(repository, own_repository)
-    return Names(paths, repository, branch)
+    return Names(paths, repository, branch, environment)
 
 
 def digest_of_anything(arguments: Mapping[str, Any]) -> Digest:

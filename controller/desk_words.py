@@ -40,14 +40,15 @@ def words_for(
     *,
     repository: str | None,
     branch: str | None,
+    environment: str | None,
     paths: tuple[str, ...],
 ) -> str:
-    """Of a no by the grants. None: the call names no repository, no branch."""
+    """Of a no by the grants. None: the call names no repository, no branch, no environment."""
     if repository not in (None, badge.repository):
         return not_open(str(repository), badge.repository)
     if branch not in (None, badge.branch):
         return f"Branch {shown(str(branch))} is not this session's; its own branch is {badge.branch}."
-    what = shown(paths[0]) if paths else tool
+    what = shown(paths[0]) if paths else shown(environment) if environment else tool
     for rule, words in _OF_PATHS.items():
         if rule in rules:
             return f"{what} {words}."

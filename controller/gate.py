@@ -3,8 +3,8 @@
 Stops and freezes; the agent's grant; the intent with its reasons, durable; the act, within its deadline; the outcome,
 durable. An effect is a stream of its own whose first entry is the intent, so a key can be claimed once. A worker that
 finds an open intent waits for its deadline (unless its owner is known to be dead), claims it with a higher fence, looks
-whether the world has it already, and only then acts. What can neither be found nor repeated is `unknown`, and a
-person's to settle.
+whether the world has it already, asks whether it is still allowed, and only then acts. What can neither be found nor
+repeated is `unknown`, and a person's to settle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from controller.domain.control import ALL_SCOPE, scopes
 from controller.domain.decision import Decision
 from controller.domain.entry import Caller, Draft
 from controller.domain.guards import ControlRow, Guard, HoldsFence, NotStopped
-from controller.domain.ids import Digest, EffectKey, Repository, Service, StreamId, digest_of, effect_stream
+from controller.domain.ids import (
+    Digest,
+    EffectKey,
+    Repository,
+    Service,
+    StreamId,
+    digest_of,
+    effect_stream,
+    session_behind,
+)
 from controller.domain.verbs import Port, Verb
 from controller.errors import Permanent, Refused, Temporary
 from controller.ports import Blocked, Clock, Done, Failed, Hands, Log, Outcome, Pending, Rejected, Unknown
@@ -94,12 +103,12 @@ class EffectGate:
         try:
             effect = fx.fold(key, await self._log.read(effect_stream(key)))
             _same_intent(effect, verb)
-            caller = Caller(f"agent:{agent}", self._grants.digest, on_behalf_of)
+            caller = Caller(_principal(agent, subject), self._grants.digest, on_behalf_of)
             match effect.state:
                 case fx.EffectState.ABSENT:
                     return await self._intend(agent, verb, effect, decision, subject=subject, caller=caller)
                 case fx.EffectState.OPEN:
-                    return await self._take_over(verb, effect, caller)
+                    return await self._take_over(agent, verb, effect, subject=subject, caller=caller)
                 case _:
                     return await self._settled(verb, effect)
         finally:
@@ -120,13 +129,7 @@ class EffectGate:
         guards: tuple[Guard, ...] = (NotStopped(stops),) if verb.direction == "forward" else ()
         if guards and (block := first_block(await self._log.control(), stops)):
             return block
-        grant = self._grants.may(agent, verb, subject)
-        if not grant.allowed:
-            raise Refused(
-                f"agent {agent} may not {verb.name}: {grant.reason}",
-                "Grant it in rbac/grants, or ask another agent",
-                rules=grant.rules,
-            )
+        grant = self._granted(agent, verb, subject)
         intent = e.EffectIntended(
             key=effect.key,
             verb=verb.name,
@@ -151,7 +154,20 @@ class EffectGate:
             verb, fx.fold(effect.key, await self._log.read(stream)), caller, how="acted", at=kept.index
         )
 
-    async def _take_over(self, verb: Verb, effect: fx.Effect, caller: Caller) -> Outcome:
+    def _granted(self, agent: str, verb: Verb, subject: StreamId) -> Grant:
+        """Raises Refused."""
+        grant = self._grants.may(agent, verb, subject)
+        if not grant.allowed:
+            raise Refused(
+                f"agent {agent} may not {verb.name}: {grant.reason}",
+                "Grant it in rbac/grants, or ask another agent",
+                rules=grant.rules,
+            )
+        return grant
+
+    async def _take_over(
+        self, agent: str, verb: Verb, effect: fx.Effect, *, subject: StreamId, caller: Caller
+    ) -> Outcome:
         now = self._clock.now()
         if effect.deadline is None:
             raise Permanent(f"effect {effect.key} is open without a deadline", "Run `flyball log verify`")
@@ -174,7 +190,26 @@ class EffectGate:
             return Pending(claim.deadline)  # nobody acts before somebody has looked
         if found is not None:
             return await self._done(mine, found, "found", caller, kept.index)
-        return await self._do(verb, mine, caller, how="acted", at=kept.index)
+        return await self._still_wanted(agent, verb, mine, subject, caller) or await self._do(
+            verb, mine, caller, how="acted", at=kept.index
+        )
+
+    async def _still_wanted(
+        self, agent: str, verb: Verb, mine: fx.Effect, subject: StreamId, caller: Caller
+    ) -> Outcome | None:
+        """Work that lay about is authorised again when it runs. None: it may go on; else it ends, and nothing was done.
+
+        A stop leaves it open: it goes on when the stop is lifted, or is looked for again.
+        """
+        stops = scopes(agent=agent, repository=verb.repository_scope, service=verb.service_scope)
+        if verb.direction == "forward" and (block := first_block(await self._log.control(), stops)):
+            return block
+        try:
+            self._granted(agent, verb, subject)
+        except Refused as no:
+            reason = f"it had not happened, and is not allowed any more: {no.message}"
+            return await self._end(mine, e.EffectFailed(fence=mine.fence, reason=reason[:600]), Failed(reason), caller)
+        return None
 
     async def _do(self, verb: Verb, effect: fx.Effect, caller: Caller, *, how: str, at: int) -> Outcome:
         try:
@@ -213,6 +248,12 @@ class EffectGate:
 
     async def _bounded(self, act: Any, verb: Verb) -> Any:
         return await asyncio.wait_for(act, max(1, verb.deadline_s - ACT_MARGIN_S))
+
+
+def _principal(agent: str, subject: StreamId) -> str:
+    """A role, and the session that acts if one does: never the person who asked."""
+    session = session_behind(subject)
+    return f"agent:{agent}" if session is None else f"agent:{agent}/{session}"
 
 
 def args_digest(verb: Verb) -> Digest:

@@ -20,11 +20,11 @@ from controller.domain.ids import (
     Repository,
     SessionId,
     StreamId,
+    agent_stream,
     delivery_from_event,
     delivery_stream,
     digest_bytes,
     people_stream,
-    session_stream,
 )
 from controller.errors import Permanent, Refused, Unavailable
 from controller.ports import Log, Rejected, Seals
@@ -155,7 +155,7 @@ class Intake:
         who, event_id = self._may(person, "revoke", None), _bounded(event_id)
         if await self._stands(CONTROL, event_id):
             return
-        row = await self._log.stream(session_stream(session))
+        row = await self._log.stream(agent_stream(session))
         if row is None:
             raise Refused(f"there is no session {session!r}", "See a delivery's sessions: flyball show DELIVERY")
         if row.terminal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 
-from controller.domain.ids import Digest, StreamId, kind_of, rest_of
+from controller.domain.ids import Digest, StreamId, kind_of, rest_of, session_behind
 from controller.domain.verbs import Verb
 from controller.gate import Grant
 from rbac.decide import Authority
@@ -40,8 +40,9 @@ class RbacGrants:
 
 def delivery_of(subject: StreamId) -> str | None:
     """The delivery that a stream belongs to. None: to none."""
-    kind, rest = kind_of(subject), rest_of(subject)
-    return rest.partition("/")[0] if kind in ("delivery", "session", "people") else None
+    if (session := session_behind(subject)) is not None:
+        return session.partition("/")[0]
+    return rest_of(subject).partition("/")[0] if kind_of(subject) in ("delivery", "people") else None
 
 
 class ListedPeople:

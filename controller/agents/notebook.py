@@ -17,6 +17,7 @@ from controller.domain.events import (
     CallRecord,
     CallRefused,
     Event,
+    ReasoningRecorded,
     ReplyRecorded,
     SessionResumed,
     SessionStarted,
@@ -105,7 +106,7 @@ class Notebook:
         return await self.log.read(session_stream(self.state.id), self.state.version)
 
     async def _take_added(self, entries: list[Entry]) -> bool:
-        if not all(isinstance(entry.event, CallRefused) for entry in entries):
+        if not all(isinstance(entry.event, CallRefused | ReasoningRecorded) for entry in entries):
             return False
         for entry in entries:
             await self._take(entry)

@@ -30,6 +30,8 @@ class Bounds(Fact):
     session_seconds: Positive = 900
     session_turns: Positive = 60  # seen in the wild: 30-60 for review, 150 for large changes
     session_refusals: Positive = 8
+    session_calls_per_minute: Positive = 600  # of tools; a model makes some ten, a program in a loop is stopped
+    role_calls_per_minute: Positive = 6_000  # of all sessions of a role together
     nonsense_replies: Positive = 3  # in a row: no tool call where one is due, unknown stop, empty
     reply_max_tokens: Positive = 8_192
     model_stall_seconds: Positive = 90  # silence on the stream

@@ -38,6 +38,32 @@ def session_stream(session: SessionId) -> StreamId:
     return StreamId(f"session/{session}")
 
 
+CLIENTS = "client."  # how the sessions of programs outside begin; no delivery's id does
+
+
+def client_stream(client: str) -> StreamId:
+    return StreamId(f"client/{client}")
+
+
+def client_session(client: str, number: int) -> SessionId:
+    return SessionId(f"{CLIENTS}{client}/{number}")
+
+
+def agent_stream(session: str) -> StreamId:
+    """Where a session is written down: Flyball's own under session/, those of programs outside under client/."""
+    if session.startswith(CLIENTS):
+        return StreamId(f"client/{session.removeprefix(CLIENTS)}")
+    return session_stream(SessionId(session))
+
+
+def session_behind(stream: StreamId) -> str | None:
+    """The agent's session whose stream it is. None: it is no session's."""
+    kind, rest = kind_of(stream), rest_of(stream)
+    if kind == "session":
+        return rest
+    return f"{CLIENTS}{rest}" if kind == "client" and "/" in rest else None
+
+
 def session_of(delivery: DeliveryId, iteration: int) -> SessionId:
     return SessionId(f"{delivery}/{iteration}")
 

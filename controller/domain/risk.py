@@ -24,6 +24,7 @@ class RiskInputs(Fact):
     tests_added: bool
     tainted: bool
     rounds: int
+    asked_by_agent: bool = False  # and by no person
 
 
 class RiskVerdict(Fact):

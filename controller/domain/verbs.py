@@ -12,10 +12,11 @@ from typing import ClassVar, Literal
 
 from controller.domain.base import Fact
 from controller.domain.ids import Branch, Commit, Digest, Repository, Service
+from controller.domain.sealed import Sealed
 
 Direction = Literal["forward", "safe"]
 Single = Literal["world-CAS", "world-unique", "probeable", "neither"]
-Port = Literal["forge", "ci", "platform", "chat"]
+Port = Literal["forge", "ci", "platform", "chat", "mounts"]
 
 
 class Verb(Fact):
@@ -262,6 +263,29 @@ class Tell(Verb):
     to: str
     thread: str
     text: str
+
+
+# --- mounted servers --------------------------------------------------------------------------------------------------
+
+
+class MountAnswered(Fact):
+    answer: Sealed  # text by somebody outside
+    error: bool
+
+
+class CallMounted(Verb):
+    """A tool of another MCP server, which leaves no trace that we could look for: never repeated."""
+
+    name: ClassVar[str] = "mount.call"
+    port: ClassVar[Port] = "mounts"
+    direction: ClassVar[Direction] = "forward"
+    single: ClassVar[Single] = "neither"
+    deadline_s: ClassVar[int] = 30
+    result: ClassVar[type[Fact]] = MountAnswered
+    repository: Repository  # of the session that calls
+    mount: str
+    tool: str
+    arguments: str  # canonical JSON
 
 
 VERBS: dict[str, type[Verb]] = {verb.name: verb for verb in Verb.__subclasses__()}

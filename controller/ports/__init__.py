@@ -20,6 +20,8 @@ from controller.ports.agents import (
     ToolResult,
     Tools,
     ToolSpec,
+    Visit,
+    Visitors,
     Workspaces,
 )
 from controller.ports.everything import (
@@ -39,6 +41,7 @@ from controller.ports.gate import (
     Failed,
     Gate,
     Hands,
+    Limits,
     Outcome,
     Pending,
     Unknown,
@@ -91,6 +94,7 @@ __all__ = [
     "Head",
     "Held",
     "Lease",
+    "Limits",
     "Log",
     "Model",
     "ModelReply",
@@ -113,5 +117,7 @@ __all__ = [
     "ToolSpec",
     "Tools",
     "Unknown",
+    "Visit",
+    "Visitors",
     "Workspaces",
 ]

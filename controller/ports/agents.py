@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from controller.domain.events import Label
-from controller.domain.ids import Branch, Commit, Repository
+from controller.domain.ids import Branch, Commit, Repository, StreamId, agent_stream
 from controller.domain.money import Usage
 
 
@@ -38,6 +38,10 @@ class Workspaces(Protocol):
         Never runs anything that the tree brings along (hooks, filters, fsmonitor). Raises Permanent on a symlink or
         submodule that was added.
         """
+        ...
+
+    async def kept(self, session: str) -> Path | None:
+        """The tree as an earlier process left it: only for sessions that nobody can replay. None: there is none."""
         ...
 
     async def discard(self, session: str) -> None: ...
@@ -105,9 +109,12 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """Who a session is and where it may work, as the gate knows it. Its token is stored only as a hash."""
+    """Who a session is and where it may work, as the gate knows it. Its token is stored only as a hash.
 
-    session: str  # "<delivery>/<iteration>"
+    What it may do is what its role's grants, its scopes, its task and every badge of its chain of parents allow.
+    """
+
+    session: str  # "<delivery>/<iteration>", or "client.<name>/<n>" of a program outside
     role: str
     delivery: str
     repository: Repository
@@ -117,6 +124,22 @@ class Badge:
     protected: tuple[str, ...]
     on_behalf_of: str
     tainted: bool = False
+    scopes: frozenset[str] | None = None  # None: of Flyball's own sessions, whose grants are narrowed by no token
+    parent: Badge | None = None  # None: nobody lent it authority but the loop or a person
+
+    @property
+    def principal(self) -> str:
+        """As entries name it: a role in one session, never the person who asked."""
+        return f"agent:{self.role}/{self.session}"
+
+    @property
+    def stream(self) -> StreamId:
+        return agent_stream(self.session)
+
+    @property
+    def chain(self) -> tuple[Badge, ...]:
+        """The badge itself and everyone whose authority it was lent, nearest first."""
+        return (self, *(self.parent.chain if self.parent else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +169,7 @@ class ToolDefinition:
     path_arguments: tuple[str, ...] = ()  # arguments that are repository-relative paths
     repository_argument: str | None = None  # None: always the session's own repository
     branch_argument: str | None = None  # None: no branch is named
+    environment_argument: str | None = None  # None: no environment is named
 
 
 class Desk(Protocol):
@@ -154,12 +178,29 @@ class Desk(Protocol):
     The decisions of a turn are handed to whoever records it.
     """
 
-    def sign_in(self, badge: Badge) -> str:
-        """A bearer token for this session, valid until it signs out."""
+    def sign_in(self, badge: Badge, *, seconds: int | None = None) -> str:
+        """A bearer token for this session, good until it signs out or `seconds` have passed.
+
+        None: as long as a session may take. Raises ConfigError for a life of nothing, or of more than a day.
+        """
         ...
 
     def badge(self, token: str) -> Badge | None:
-        """None: no live session has this token."""
+        """None: no live session of this process has this token."""
+        ...
+
+    async def authenticated(self, token: str) -> Badge | None:
+        """The same, for tokens of programs outside too, which any controller on this log knows.
+
+        None: nobody's, expired, revoked, or made for another resource. Raises Unavailable when nobody can tell.
+        """
+        ...
+
+    async def scopes_short(self, badge: Badge, tool: str) -> tuple[str, ...]:
+        """All scopes that the call needs, when this token lacks one that its client could be given.
+
+        Empty: it lacks none, or no scope would help. A call that comes short is in the log when this returns.
+        """
         ...
 
     def visible(self, badge: Badge, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
@@ -204,3 +245,24 @@ class Desk(Protocol):
     def tainted(self, session: str) -> bool: ...
 
     def sign_out(self, session: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a token of a program outside says: who it is, where it is good, and how long."""
+
+    badge: Badge
+    audience: str
+    expires_at: datetime
+
+
+class Visitors(Protocol):
+    """Programs outside, as the log knows them."""
+
+    async def visitor(self, token: str, now: datetime) -> Visit | None:
+        """None: no token of ours, or one that no longer counts. Raises Unavailable when nobody can tell."""
+        ...
+
+    async def standing(self, badge: Badge) -> bool:
+        """Whether neither the program nor anyone in its chain has been retired or has ended since."""
+        ...

@@ -83,3 +83,14 @@ class Gate(Protocol):
     ) -> Blocked | None:
         """Whether a stop or freeze blocks this agent's forward verbs there. None: nothing does."""
         ...
+
+
+class Limits(Protocol):
+    """Rates that all controllers on one state share. Nobody is let through when nobody can tell."""
+
+    async def take(self, who: str, *, limit: int, window_s: int) -> float:
+        """One of `limit` per window. 0: it is granted; else the seconds until another may be.
+
+        Raises Unavailable when the shared count cannot be reached: the caller refuses.
+        """
+        ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from controller.domain import events as e
+from controller.domain.control import by_agent
 from controller.domain.entry import Draft, Entry
 from controller.domain.ids import CONTROL, rest_of
 from controller.domain.rollout import fold
@@ -29,6 +30,10 @@ async def trip(ports: Ports, entry: Entry) -> None:
 
 
 def _lifted(control: list[Entry], scope: str) -> datetime | None:
-    """When a person last lifted this scope. None: never."""
-    lifts = [entry.time for entry in control if isinstance(entry.event, e.Resumed) and entry.event.scope == scope]
+    """When a person last lifted this scope; an agent that takes its own stop back counts for nothing. None: never."""
+    lifts = [
+        entry.time
+        for entry in control
+        if isinstance(entry.event, e.Resumed) and entry.event.scope == scope and not by_agent(entry.event.by)
+    ]
     return lifts[-1] if lifts else None

@@ -12,6 +12,7 @@ from controller.domain.events import Label
 from controller.domain.verbs import Port
 from controller.gate import EffectGate, Grants
 from controller.ports import Blobs, Hands, Lease, Log, Policy, Ports, Seals
+from controller.sim.limits import SimLimits
 from controller.sim.process import Process, ProcessHands, ProcessLease, ProcessLog
 from controller.sim.workspaces import TOOLS, TOOLS_DIGEST, SimTools
 from controller.sim.world import SimWorld
@@ -50,7 +51,14 @@ def wire(world: SimWorld, shared: Shared, process: Process) -> Wired:
     }
     hands: dict[Port, Hands] = {port: ProcessHands(hand, process) for port, hand in chosen.items()}
     gate = EffectGate(log=log, clock=world.clock, grants=shared.grants, hands=hands, worker=process.name)
-    desk = SessionDesk(log=log, seals=shared.seals, authority=shared.authority, bounds=world.bounds)
+    desk = SessionDesk(
+        log=log,
+        seals=shared.seals,
+        authority=shared.authority,
+        bounds=world.bounds,
+        clock=world.clock,
+        limits=SimLimits(world.clock),
+    )
     caller = Caller("service:controller", shared.grants.digest)
     ports = Ports(
         clock=world.clock,

@@ -73,6 +73,9 @@ class SimWorkspaces:
         made = history.make(after, (base,), message, at)
         return Committed(made.id, files, sum(lines_changed(before, after, path) for path in files))
 
+    async def kept(self, session: str) -> Path | None:
+        return Path(f"/simulated/{session}") if session in self.trees else None
+
     async def discard(self, session: str) -> None:
         self.trees.pop(session, None)
 

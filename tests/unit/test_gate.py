@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from controller.gate import EffectGate
 from controller.ledger.sqlite import SqliteLog
 from controller.ports import Blocked, Done, Failed, Hands, Outcome, Pending, Unknown
 from rbac.decide import Authority
+from rbac.load import SHIPPED
 from rbac.model import Served
 
 DELIVERY = DeliveryId("shop-1a2b3c")
@@ -108,9 +110,24 @@ class Bench:
         if self.forbidden(drafts):
             raise Unavailable("the disk is full", "Free some space")
 
-    def worker(self, name: str, *, gone: Callable[[str], bool] = lambda _: False) -> EffectGate:
+    def worker(
+        self, name: str, *, gone: Callable[[str], bool] = lambda _: False, grants: RbacGrants | None = None
+    ) -> EffectGate:
+        """`grants=None`: those that Flyball ships."""
         hands: dict[Port, Hands] = {"chat": self.world, "forge": self.world}
-        return EffectGate(log=self.log, clock=self.clock, grants=_grants(), hands=hands, worker=name, gone=gone)
+        grants = grants or _grants()
+        return EffectGate(log=self.log, clock=self.clock, grants=grants, hands=hands, worker=name, gone=gone)
+
+    async def dies_before_the_act(self, asked: Callable[[EffectGate], Any]) -> None:
+        """A first worker that has claimed the effect and done nothing."""
+        self.world.door = asyncio.Event()
+        dying = asyncio.ensure_future(asked(self.worker("w1")))
+        await asyncio.sleep(0)
+        dying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dying
+        self.world.door = None
+        self.clock.pass_(max(TELL.deadline_s, PUSH.deadline_s))
 
     async def effect(self, key: EffectKey = KEY) -> list[Any]:
         return [entry.event for entry in await self.log.read(effect_stream(key))]
@@ -203,14 +220,7 @@ async def test_after_the_deadline_another_worker_claims_looks_and_finds_what_was
 
 
 async def test_what_the_world_does_not_know_is_done_after_looking(bench: Bench) -> None:
-    bench.world.door = asyncio.Event()  # the first worker dies before it has done anything
-    dying = asyncio.ensure_future(tell(bench.worker("w1")))
-    await asyncio.sleep(0)
-    dying.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await dying
-    bench.world.door = None
-    bench.clock.pass_(TELL.deadline_s)
+    await bench.dies_before_the_act(tell)
     assert isinstance(await tell(bench.worker("w2")), Done)
     assert bench.world.looks == [KEY]
     assert (await bench.effect())[-1].how == "acted"
@@ -366,6 +376,46 @@ async def test_a_stop_blocks_what_moves_forward_and_nothing_that_is_safe(bench: 
     assert (bench.world.acts, await bench.effect(PUSH_KEY)) == ([KEY], [])
     await bench.say(e.Resumed(scope=scope, by="person:0123456789ab", reason="aired", event_id="2"))
     assert isinstance(await push(gate), Done)
+
+
+async def test_what_lay_about_is_not_done_once_its_grant_is_gone(bench: Bench, tmp_path: Path) -> None:
+    await bench.dies_before_the_act(push)
+    before = list(bench.world.acts)
+    shutil.copytree(SHIPPED, tmp_path / "rbac", ignore=shutil.ignore_patterns("*.py", "__pycache__", "tests"))
+    grants = tmp_path / "rbac/grants/author.yaml"
+    grants.write_text(grants.read_text().replace("[forge.push, forge.open_pull_request]", "[forge.open_pull_request]"))
+    narrowed = RbacGrants(Authority([Served(repository="shop", branch="main")], tmp_path / "rbac"))
+    outcome = await push(bench.worker("w2", grants=narrowed))
+    assert isinstance(outcome, Failed)
+    assert "not allowed any more" in outcome.reason
+    assert bench.world.acts == before
+    assert [event.kind() for event in await bench.effect(PUSH_KEY)] == [
+        "EffectIntended",
+        "EffectClaimed",
+        "EffectFailed",
+    ]
+
+
+async def test_what_was_done_before_its_grant_was_gone_is_found_and_recorded(bench: Bench, tmp_path: Path) -> None:
+    bench.world.answer = lambda: Unavailable("no answer came")
+    await push(bench.worker("w1"))
+    bench.clock.pass_(PUSH.deadline_s)
+    shutil.copytree(SHIPPED, tmp_path / "rbac", ignore=shutil.ignore_patterns("*.py", "__pycache__", "tests"))
+    (tmp_path / "rbac/grants/author.yaml").unlink()
+    narrowed = RbacGrants(Authority([Served(repository="shop", branch="main")], tmp_path / "rbac"))
+    assert isinstance(await push(bench.worker("w2", grants=narrowed)), Done)
+    assert (await bench.effect(PUSH_KEY))[-1].how == "found"
+
+
+async def test_what_lay_about_waits_while_there_is_a_stop_and_is_done_afterwards(bench: Bench) -> None:
+    await bench.dies_before_the_act(push)
+    before = list(bench.world.acts)
+    await bench.say(stopped("repository:shop"))
+    assert isinstance(await push(bench.worker("w2")), Blocked)
+    assert bench.world.acts == before
+    await bench.say(e.Resumed(scope="repository:shop", by="person:0123456789ab", reason="go on", event_id="2"))
+    bench.clock.pass_(PUSH.deadline_s)
+    assert isinstance(await push(bench.worker("w2")), Done)
 
 
 @pytest.mark.parametrize("scope", ["agent:merger", "repository:billing", "service:shop"])

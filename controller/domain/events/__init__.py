@@ -12,6 +12,17 @@ from controller.domain.events.base import (
     Label,
     WaitsFor,
 )
+from controller.domain.events.clients import (
+    CallsRecorded,
+    ClientRegistered,
+    ClientRetired,
+    ClientSessionEnded,
+    ClientSessionStarted,
+    HowIssued,
+    PolicyProposed,
+    ReasoningRecorded,
+    TokenIssued,
+)
 from controller.domain.events.control import (
     ControllerStarted,
     Frozen,
@@ -54,6 +65,7 @@ from controller.domain.events.effect import (
     EffectUnknown,
 )
 from controller.domain.events.people import (
+    AgentActed,
     PersonActed,
 )
 from controller.domain.events.queue import (
@@ -98,16 +110,22 @@ ALL: dict[str, type[Event]] = {cls.kind(): cls for cls in Event.__subclasses__()
 __all__ = [
     "ALL",
     "Abandoned",
+    "AgentActed",
     "ApprovalRequested",
     "ArtefactBuilt",
     "CallRecord",
     "CallRefused",
+    "CallsRecorded",
     "CanaryReady",
     "Cause",
     "ChangeAuthored",
     "CiReported",
     "CiStarted",
     "Cleared",
+    "ClientRegistered",
+    "ClientRetired",
+    "ClientSessionEnded",
+    "ClientSessionStarted",
     "ControllerStarted",
     "DeliveryConfirmed",
     "DeliveryRegressed",
@@ -120,6 +138,7 @@ __all__ = [
     "Evicted",
     "Frozen",
     "HandedOver",
+    "HowIssued",
     "Label",
     "Landed",
     "LandingChecked",
@@ -130,8 +149,10 @@ __all__ = [
     "NothingToDeploy",
     "Observed",
     "PersonActed",
+    "PolicyProposed",
     "Promoted",
     "PullRequestOpened",
+    "ReasoningRecorded",
     "RegressionClosed",
     "RegressionFound",
     "ReleaseConfirmed",
@@ -159,6 +180,7 @@ __all__ = [
     "TaskAccepted",
     "TaskRequested",
     "TestFailure",
+    "TokenIssued",
     "TrafficRestored",
     "TurnRecorded",
     "Unstuck",

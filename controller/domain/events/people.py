@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from controller.domain.decision import Decision
 from controller.domain.events.base import Event
 from controller.domain.ids import (
     Commit,
     Digest,
+    SessionId,
 )
 from controller.domain.sealed import Sealed
 
@@ -22,3 +24,14 @@ class PersonActed(Event):
     policy: Digest | None = None
     words: Sealed | None = None
     minutes: int = 0
+
+
+class AgentActed(Event):
+    """What an agent says of a delivery: it may hold it, and take back its own hold, and nothing else."""
+
+    act: Literal["hold", "release"]
+    agent: str
+    session: SessionId
+    event_id: str
+    words: Sealed
+    decision: Decision
