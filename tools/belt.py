@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.domain.ids import Digest, digest_of
 from controller.errors import Permanent
 from controller.ports import Badge, ToolDefinition, ToolResult
 
@@ -35,6 +36,18 @@ class Tool:
 
 class NotPossible(Permanent):
     """The call makes no sense as it was made. Nothing was changed; the message is for the agent."""
+
+
+def digest_of_definition(definition: ToolDefinition) -> Digest:
+    """Of everything that a model is told about a tool."""
+    return digest_of(
+        {
+            "name": definition.name,
+            "description": definition.description,
+            "schema": dict(definition.input_schema),
+            "class": definition.tool_class,
+        }
+    )
 
 
 def text_schema(**limits: Any) -> dict[str, Any]:

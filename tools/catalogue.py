@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from controller.desk import SessionDesk
-from controller.ports import Gate, Log, Seals
+from controller.domain.bounds import Bounds
+from controller.domain.ids import Repository
+from controller.ports import Ci, Clock, Gate, Log, Platform, RepositoryConfig, Seals, Telemetry
+from controller.requests import AgentRequests
+from rbac.catalogue import Tool as Catalogued
+from rbac.decide import Authority
+from rbac.load import SHIPPED
+from rbac.model import Served
 from tools.belt import Tool
-from tools.ci import CiBelt, failures_in_log
+from tools.ci import CiBelt
+from tools.deploy import DeployBelt
 from tools.forge import ForgeBelt
+from tools.forge_read import ForgeReadBelt, PullRequests
+from tools.ledger import LedgerBelt
+from tools.policy import PolicyBelt, Rules
 from tools.sites import KnownWorkspaces
+from tools.telemetry import TelemetryBelt
 from tools.workspace import RunTests, WorkspaceBelt
+
+NO_MOUNTS: Mapping[str, Catalogued] = {}
 
 
 def toolbelt(
@@ -19,7 +36,40 @@ def toolbelt(
     log: Log,
     seals: Seals,
     run_in_workspace: RunTests,
+    clock: Clock,
+    forge: PullRequests,
+    ci: Ci,
+    platform: Platform,
+    telemetry: Telemetry,
+    requests: AgentRequests,
+    authority: Authority,
+    repositories: Mapping[Repository, RepositoryConfig],
+    bounds: Bounds,
+    policy_folder: Path = SHIPPED,
+    mounted: Mapping[str, Catalogued] = NO_MOUNTS,
 ) -> list[Tool]:
-    workspace = WorkspaceBelt(workspaces.root, desk.readable, run_in_workspace)
-    forge = ForgeBelt(gate=gate, workspaces=workspaces, log=log)
-    return [*workspace.tools(), *forge.tools(), *CiBelt(failures_in_log(log, seals)).tools()]
+    """`policy_folder` and `mounted` are those that the authority was made from."""
+    page = bounds.tool_result_bytes
+    rules = Rules(authority, policy_folder, served(repositories), mounted)
+    return [
+        *WorkspaceBelt(workspaces.root_of, desk.readable, run_in_workspace).tools(),
+        *ForgeBelt(gate=gate, workspaces=workspaces, log=log, requests=requests, repositories=repositories).tools(),
+        *ForgeReadBelt(forge, log, page).tools(),
+        *CiBelt(ci, gate, log, seals, page).tools(),
+        *TelemetryBelt(telemetry, clock, log, repositories, page).tools(),
+        *DeployBelt(platform, log, requests, repositories).tools(),
+        *LedgerBelt(log, seals, requests, page).tools(),
+        *PolicyBelt(rules=rules, requests=requests, seals=seals, tainted=desk.tainted, page_bytes=page).tools(),
+    ]
+
+
+def served(repositories: Mapping[Repository, RepositoryConfig]) -> tuple[Served, ...]:
+    """As an authority knows repositories: the branch that releases are made from, and where they go."""
+    return tuple(
+        Served(
+            repository=one.name,
+            branch=one.branch,
+            environments=(one.service.environment,) if one.service else (),
+        )
+        for one in repositories.values()
+    )

@@ -2,27 +2,33 @@
 
 The library reads the first of two Authorization headers and the last of two JSON keys, so whoever stands before or
 behind it may have read another request. Here each of these is refused: headers that decide something stand once, the
-body is one JSON object without double keys, and the caller is known by its token.
+body is one JSON object without double keys, and the caller is known by its token. Who has none is told where tokens
+come from, and who has one that comes short is told every scope that the call needs (RFC 6750, RFC 9728).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.ports import Badge
+from controller.errors import ConfigError, Unavailable
+from controller.ports import Badge, Desk
+from rbac.catalogue import SCOPES
+from tools.oauth import OAUTH_PATHS, RESOURCE_METADATA, origin_of
 
 PATH = "/mcp"
+LOOPBACK = "127.0.0.1"
 BADGE = "flyball.badge"  # where in the request's scope the caller stands
 VERSIONS = frozenset({"2026-07-28", "2025-11-25"})
 OLD_VERSIONS = frozenset({"2024-11-05", "2025-03-26", "2025-06-18"})
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_HEADERS = 64
-BODY_TYPE = b"application/json"
+MAX_TOKEN = 16 * 1024  # characters; an external issuer's can be long
+RETRY_S = 5
 ONCE = frozenset(
     {
         b"authorization",
@@ -49,12 +55,17 @@ class No(Exception):  # noqa: N818 - an answer, not an error
 
 
 class StrictDoor:
-    """ASGI. `badge_of` knows tokens; `hosts` are the values of Host that name this server."""
+    """ASGI. `hosts` are the values of Host that name this server, besides that of `resource`, the URL clients know.
 
-    def __init__(self, app: ASGIApp, badge_of: Callable[[str], Badge | None], hosts: frozenset[str]) -> None:
+    `oauth=None`: tokens come from nowhere that could be named here.
+    """
+
+    def __init__(self, app: ASGIApp, desk: Desk, hosts: frozenset[str], oauth: ASGIApp | None, resource: str) -> None:
         self._app = app
-        self._badge_of = badge_of
-        self._hosts = hosts
+        self._desk = desk
+        self._hosts = hosts | {urlsplit(resource).netloc} - {""}
+        self._oauth = oauth
+        self._resource = resource
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -62,23 +73,69 @@ class StrictDoor:
             return
         try:
             headers = _once(scope)
-            _addressed(scope, headers, self._hosts)
-            badge = self._caller(headers)
+            _addressed(headers, self._hosts)
+            if self._oauth is not None and scope["path"] in OAUTH_PATHS:
+                await self._oauth(scope, receive, send)
+                return
+            _placed(scope)
+            badge = await self._caller(headers)
             body = await _body(headers, receive)
-            _version(headers, one_object(body))
+            request = one_object(body)
+            _version(headers, request)
+            await self._covered(badge, request)
         except No as no:
             await JSONResponse({"error": no.why}, no.status, no.headers)(scope, receive, send)
             return
+        except Unavailable as broken:
+            answer = JSONResponse({"error": str(broken)}, 503, {"Retry-After": str(RETRY_S)})
+            await answer(scope, receive, send)
+            return
         await self._app({**scope, BADGE: badge}, _replay(body, receive), send)
 
-    def _caller(self, headers: dict[bytes, str]) -> Badge:
+    async def _caller(self, headers: dict[bytes, str]) -> Badge:
         kind, _, token = headers.get(b"authorization", "").partition(" ")
-        if kind.lower() == "bearer" and token and (badge := self._badge_of(token)) is not None:
-            return badge
-        challenge = 'Bearer realm="flyball"'
-        if token:
-            challenge += ', error="invalid_token", error_description="no live session has this token"'
-        raise No(401, "authenticate with the session's bearer token", {"WWW-Authenticate": challenge})
+        if kind.lower() == "bearer" and 0 < len(token) <= MAX_TOKEN:
+            badge = await self._desk.authenticated(token)
+            if badge is not None:
+                return badge
+        error = {"error": "invalid_token", "error_description": "no live session has this token"} if token else {}
+        why = "authenticate with the session's bearer token"
+        raise No(401, why, self._challenge(**error, scope=" ".join(SCOPES)))
+
+    async def _covered(self, badge: Badge, request: dict[str, Any]) -> None:
+        """A call for which the token comes short is told what it would need, where its client could get it."""
+        params = request.get("params")
+        name = params.get("name") if isinstance(params, dict) else None
+        if request.get("method") != "tools/call" or not isinstance(name, str):
+            return
+        short = await self._desk.scopes_short(badge, name)
+        if short:
+            needed = " ".join(short)
+            why = f"this token does not cover the call: ask for a token with scope {needed}"
+            raise No(403, why, self._challenge(error="insufficient_scope", scope=needed))
+
+    def _challenge(self, **said: str) -> dict[str, str]:
+        """RFC 6750, section 3. None of the values has a quote in it."""
+        known = {"resource_metadata": origin_of(self._resource) + RESOURCE_METADATA} if self._oauth else {}
+        parts = [f'{name}="{value}"' for name, value in {"realm": "flyball", **said, **known}.items()]
+        return {"WWW-Authenticate": f"Bearer {', '.join(parts)}"}
+
+
+def resource_of(public_url: str, port: int) -> str:
+    """The URL that clients know the gateway by, and that tokens are good for. "": nobody can know it beforehand.
+
+    Raises ConfigError for a public URL that is not at the root of a host, or over which tokens would travel in clear.
+    """
+    if not public_url:
+        return f"http://{LOOPBACK}:{port}{PATH}" if port else ""
+    parts = urlsplit(public_url)
+    plain = parts.path in ("", "/") and not parts.query and not parts.fragment and "@" not in parts.netloc
+    local = parts.scheme == "http" and parts.hostname in (LOOPBACK, "localhost")
+    if not (plain and parts.netloc and (parts.scheme == "https" or local)):
+        raise ConfigError(
+            f"gateway.public_url is {public_url!r}", "Give the address of a host, as https://flyball.example.org"
+        )
+    return f"{parts.scheme}://{parts.netloc}{PATH}"
 
 
 def one_object(body: bytes) -> dict[str, Any]:
@@ -118,17 +175,23 @@ def _once(scope: Scope) -> dict[bytes, str]:
     return found
 
 
-def _addressed(scope: Scope, headers: dict[bytes, str], hosts: frozenset[str]) -> None:
+def _addressed(headers: dict[bytes, str], hosts: frozenset[str]) -> None:
     """A page in a browser that was lured here names another host or origin (DNS rebinding)."""
     if headers.get(b"host", "") not in hosts:
         raise No(421, "this server is not the host that was asked for")
     origin = headers.get(b"origin")
-    if origin is not None and origin.removeprefix("http://") not in hosts:
+    if origin is not None and origin.removeprefix("https://").removeprefix("http://") not in hosts:
         raise No(403, "requests from other origins are not accepted")
+
+
+def _placed(scope: Scope) -> None:
+    """One path, one method, and nothing in the query: whatever stands in a URL is logged by somebody."""
     if scope["path"] != PATH:
         raise No(404, "there is nothing here")
     if scope["method"] != "POST":
         raise No(405, "requests are sent by POST", {"Allow": "POST"})
+    if scope["query_string"]:
+        raise No(400, "nothing is asked in the URL, and least of all with a token in it")
 
 
 async def _body(headers: dict[bytes, str], receive: Receive) -> bytes:

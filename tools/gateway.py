@@ -2,28 +2,34 @@
 
 Nothing is decided here. The door lets in single, plain, authenticated requests; the protocol library takes them apart;
 the toolbox asks the desk and runs the tool. Both revisions of the wire are served without sessions of their own: a
-request stands alone, and who asks is in its token.
+request stands alone, and who asks is in its token. Beside it, under the same identities, stand the token endpoint and
+git's own door.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import socket
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import mcp_types as types
 import uvicorn
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.desk import INDEX_META, REFUSED_META, TURN_META
 from controller.errors import Unavailable
 from controller.ports import Badge, Desk, ToolDefinition, ToolResult
-from tools.door import BADGE, MAX_BODY_BYTES, PATH, StrictDoor
+from tools.belt import digest_of_definition
+from tools.door import BADGE, MAX_BODY_BYTES, PATH, StrictDoor, resource_of
 from tools.toolbox import Toolbox
 
 HOST = "127.0.0.1"
@@ -31,20 +37,66 @@ BACKLOG = 128
 MAX_CONNECTIONS = 1_000  # as many as sessions can be signed in; one more is answered 503
 STOP_S = 5
 KEEP_ALIVE_S = 60  # far above the 5 s after which clients drop idle connections, so that none is closed in their hands
-NO_TURN = -1  # of callers that do not count turns; their calls are counted here
 MAX_COUNTED = 1_000  # such callers
 MAX_PLACE = 2**31 - 1
+GIT_PATH = "/git/"
+DIGEST_META = "flyball/digest"  # of a tool's definition
 
 Context = ServerRequestContext[dict[str, Any], Any]
 
 
-class Gateway:
-    """Runs in the event loop that starts it. `port` 0: any free one."""
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the gateway is reached."""
 
-    def __init__(self, desk: Desk, toolbox: Toolbox, *, name: str = "flyball", port: int = 0) -> None:
+    local: str  # "http://127.0.0.1:<port>"
+    public: str  # what clients outside know it by; the local one unless a proxy stands before it
+    hosts: frozenset[str]  # values of Host that name it
+
+    @property
+    def resource(self) -> str:
+        """What tokens are made for (RFC 8707)."""
+        return self.public + PATH
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A port that is taken, so that whoever gives out tokens knows the address before the gateway is up."""
+
+    socket: socket.socket
+    address: Address
+
+
+def listen(port: int = 0, public_url: str = "") -> Listening:
+    """`port` 0: any free one. Raises Unavailable when it is taken, ConfigError for a public URL that is none."""
+    public = resource_of(public_url, port).removesuffix(PATH) if public_url else ""
+    listener = _listener(port)
+    port = listener.getsockname()[1]
+    local = f"http://{HOST}:{port}"
+    return Listening(listener, Address(local, public or local, frozenset({f"{HOST}:{port}", f"localhost:{port}"})))
+
+
+class Gateway:
+    """Runs in the event loop that starts it."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        toolbox: Toolbox,
+        *,
+        name: str = "flyball",
+        listening: Listening | None = None,
+        oauth: ASGIApp | None = None,
+        git: ASGIApp | None = None,
+    ) -> None:
+        """`listening=None`: any free port. `oauth=None`: gives out no tokens. `git=None`: serves no repository."""
         self._desk = desk
         self._toolbox = toolbox
-        self._port = port
+        self._listening = listening or listen()
+        self._oauth = oauth
+        self._git = git
+        self.address = self._listening.address
+        self.turn = -1 - secrets.randbelow(MAX_PLACE)  # of callers that count no turns: no two processes share one
         self._counted: OrderedDict[str, int] = OrderedDict()
         self._mcp: Server[dict[str, Any]] = Server(
             name,
@@ -58,18 +110,19 @@ class Gateway:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
-        """The URL it listens on. Raises Unavailable when the port is taken."""
-        listener = _listener(self._port)
-        port = listener.getsockname()[1]
-        hosts = frozenset({f"{HOST}:{port}", f"localhost:{port}"})
+        """The URL at which this machine reaches it."""
+        address = self.address
         inner = self._mcp.streamable_http_app(
             streamable_http_path=PATH,
             json_response=True,
             stateless_http=True,
             host=HOST,
             max_request_body_size=MAX_BODY_BYTES,
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # the door does it
         )
-        door = StrictDoor(inner, self._desk.badge, hosts)
+        door: ASGIApp = StrictDoor(inner, self._desk, address.hosts, self._oauth, address.resource)
+        if self._git is not None:
+            door = _Doors(door, self._git)
         # h11 refuses what the other parser lets through in header values
         config = uvicorn.Config(
             door,
@@ -85,15 +138,17 @@ class Gateway:
             timeout_graceful_shutdown=STOP_S,
         )
         self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="mcp-gateway")
+        serving = self._server.serve(sockets=[self._listening.socket])
+        self._serving = asyncio.create_task(serving, name="mcp-gateway")
         await self._server.is_up_or_over(self._serving)
-        return f"http://{HOST}:{port}{PATH}"
+        return address.local + PATH
 
     async def stop(self) -> None:
         """Calls that are under way get `STOP_S` seconds. A second call does nothing."""
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
+        self._listening.socket.close()
         self._server = self._serving = None
 
     async def _list_tools(self, ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
@@ -110,7 +165,7 @@ class Gateway:
         """Where in its session a call stands: as the caller says, or counted here for a caller that says nothing."""
         turn, index = ((meta or {}).get(name) for name in (TURN_META, INDEX_META))
         if turn is None and index is None:
-            return NO_TURN, self._counted_for(badge.session)
+            return self.turn, self._counted_for(badge.session)
         if not (_counts(turn) and _counts(index)):
             raise MCPError(types.INVALID_PARAMS, f"{TURN_META} and {INDEX_META} are both whole numbers from 0")
         return cast("int", turn), cast("int", index)
@@ -121,6 +176,18 @@ class Gateway:
         if len(self._counted) > MAX_COUNTED:
             self._counted.popitem(last=False)
         return index
+
+
+class _Doors:
+    """ASGI. Git's own requests to git's door, all others to the door for MCP, which also sees starts and stops."""
+
+    def __init__(self, mcp: ASGIApp, git: ASGIApp) -> None:
+        self._mcp = mcp
+        self._git = git
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_git = scope["type"] == "http" and scope["path"].startswith(GIT_PATH)
+        await (self._git if is_git else self._mcp)(scope, receive, send)
 
 
 class _Server(uvicorn.Server):
@@ -173,7 +240,13 @@ def _caller(ctx: Context) -> Badge:
 
 
 def _wire(tool: ToolDefinition) -> types.Tool:
-    return types.Tool(name=tool.name, description=tool.description, input_schema=dict(tool.input_schema))
+    """With the digest of what a model is told, so that whoever has pinned it notices a change."""
+    return types.Tool(
+        name=tool.name,
+        description=tool.description,
+        input_schema=dict(tool.input_schema),
+        _meta={DIGEST_META: digest_of_definition(tool)},
+    )
 
 
 def _answer(result: ToolResult) -> types.CallToolResult:

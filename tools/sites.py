@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from pathlib import Path
 
-from controller.domain.ids import Commit, Repository
-from controller.ports import Committed, Workspaces
+from controller.domain.ids import CLIENTS, Commit, Repository
+from controller.ports import Badge, Committed, Workspaces
 from tools.belt import NotPossible
 
 
@@ -16,6 +17,7 @@ class KnownWorkspaces:
     def __init__(self, workspaces: Workspaces) -> None:
         self._workspaces = workspaces
         self._roots: dict[str, Path] = {}
+        self._making = asyncio.Lock()
 
     async def create(self, session: str, repository: Repository, base: Commit) -> Path:
         root = await self._workspaces.create(session, repository, base)
@@ -27,6 +29,9 @@ class KnownWorkspaces:
     ) -> Committed | None:
         return await self._workspaces.commit(session, repository, base, message, at)
 
+    async def kept(self, session: str) -> Path | None:
+        return await self._workspaces.kept(session)
+
     async def discard(self, session: str) -> None:
         self._roots.pop(session, None)
         await self._workspaces.discard(session)
@@ -37,3 +42,13 @@ class KnownWorkspaces:
         if root is None:
             raise NotPossible("this session has no workspace")
         return root
+
+    async def root_of(self, badge: Badge) -> Path:
+        """The same; a program outside gets its workspace with its first call, and finds it again after a restart."""
+        if badge.session in self._roots or not badge.session.startswith(CLIENTS):
+            return self.root(badge.session)
+        async with self._making:
+            if badge.session not in self._roots:
+                kept = await self._workspaces.kept(badge.session)
+                self._roots[badge.session] = kept or await self.create(badge.session, badge.repository, badge.base)
+        return self.root(badge.session)

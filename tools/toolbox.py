@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from controller.errors import ConfigError
@@ -15,10 +15,16 @@ logger = logging.getLogger(__name__)
 
 
 class Toolbox:
-    def __init__(self, desk: Desk, tools: Iterable[Tool], *, result_bytes: int) -> None:
-        """`result_bytes` bounds what one call may tell a model. Raises ConfigError when two tools have one name."""
+    def __init__(
+        self, desk: Desk, tools: Iterable[Tool], *, result_bytes: int, mounted: Callable[[], Sequence[Tool]] = tuple
+    ) -> None:
+        """`result_bytes` bounds what one call may tell a model. `mounted`: other servers' tools, as of this moment.
+
+        Raises ConfigError when two tools have one name.
+        """
         self._desk = desk
         self._result_bytes = result_bytes
+        self._mounted = mounted
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             if tool.definition.name in self._tools:
@@ -27,12 +33,16 @@ class Toolbox:
 
     def visible(self, badge: Badge) -> list[ToolDefinition]:
         """By name, so that a session always sees one order."""
-        definitions = [self._tools[name].definition for name in sorted(self._tools)]
-        return self._desk.visible(badge, definitions)
+        known = self._known()
+        return self._desk.visible(badge, [known[name].definition for name in sorted(known)])
+
+    def _known(self) -> dict[str, Tool]:
+        """Ours outrank any other server's: a name of theirs that is one of ours never stands for it."""
+        return {tool.definition.name: tool for tool in self._mounted()} | self._tools
 
     async def call(self, badge: Badge, name: str, arguments: Mapping[str, Any], *, turn: int, index: int) -> ToolResult:
         """Never raises for anything that a tool does: the agent hears of it in words that name nothing here."""
-        tool = self._tools.get(name)
+        tool = self._tools.get(name) or self._known().get(name)
         definition = tool.definition if tool else None
         decided = await self._desk.decide(badge, definition, name, arguments, turn=turn, index=index)
         if tool is None or isinstance(decided, Denied):

@@ -37,7 +37,7 @@ _CONTENT = text_schema(maxLength=MAX_FILE_BYTES)
 class WorkspaceBelt:
     """`root` gives a session's folder or raises NotPossible; `readable` says which files it may read at all."""
 
-    root: Callable[[str], Path]
+    root: Callable[[Badge], Awaitable[Path]]
     readable: Readable
     run_in_workspace: RunTests
     tests_limit_s: float = 600.0
@@ -59,17 +59,17 @@ class WorkspaceBelt:
             check_pattern(pattern)
         except ValueError as wrong:
             raise NotPossible(str(wrong)) from None
-        return ToolResult(await asyncio.to_thread(_listed, self._tree(call), pattern))
+        return ToolResult(await asyncio.to_thread(_listed, await self._tree(call), pattern))
 
     async def read_file(self, call: Call) -> ToolResult:
         if call.arguments.get("repository", call.badge.repository) != call.badge.repository:
             raise NotPossible("only the session's own repository has a workspace here")
-        text = await asyncio.to_thread(_text, self._tree(call), call.arguments["path"])
+        text = await asyncio.to_thread(_text, await self._tree(call), call.arguments["path"])
         return ToolResult(_page(text, call.arguments.get("offset", 1), call.arguments.get("limit", DEFAULT_LINES)))
 
     async def search(self, call: Call) -> ToolResult:
         found = await search(
-            self._tree(call),
+            await self._tree(call),
             call.arguments["pattern"],
             call.arguments.get("path", ""),
             regex=call.arguments.get("regex", False),
@@ -79,22 +79,22 @@ class WorkspaceBelt:
 
     async def edit_file(self, call: Call) -> ToolResult:
         path, old, new = (call.arguments[name] for name in ("path", "old", "new"))
-        return ToolResult(await asyncio.to_thread(_edited, self._tree(call), path, old, new))
+        return ToolResult(await asyncio.to_thread(_edited, await self._tree(call), path, old, new))
 
     async def write_file(self, call: Call) -> ToolResult:
         path, content = call.arguments["path"], call.arguments["content"]
-        return ToolResult(await asyncio.to_thread(_written, self._tree(call), path, content))
+        return ToolResult(await asyncio.to_thread(_written, await self._tree(call), path, content))
 
     async def delete_file(self, call: Call) -> ToolResult:
-        await asyncio.to_thread(self._tree(call).delete, call.arguments["path"])
+        await asyncio.to_thread((await self._tree(call)).delete, call.arguments["path"])
         return ToolResult(f"Deleted {call.arguments['path']}.")
 
     async def run_tests(self, call: Call) -> ToolResult:
-        root = self.root(call.badge.session)
+        root = await self.root(call.badge)
         return ToolResult(await self.run_in_workspace(root, call.arguments.get("target", "")))
 
-    def _tree(self, call: Call) -> Tree:
-        return Tree(self.root(call.badge.session))
+    async def _tree(self, call: Call) -> Tree:
+        return Tree(await self.root(call.badge))
 
 
 def _listed(tree: Tree, pattern: str) -> str:

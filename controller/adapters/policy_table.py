@@ -1,8 +1,9 @@
 """Risk colours from a fixed table: every rule looks at the same facts, all that speak are listed, the worst wins.
 
 Green needs a rule that says so on named positive facts; nothing is green because nothing objected. A clean revert
-brings back a state that has already been released, so the rules about size, tests and files do not hold it up. The
-digest is over the table's rules and parameters: consent given under one table is no consent under another.
+brings back a state that has already been released, so the rules about size, tests and files do not hold it up; one that
+an agent has asked for waits for a person all the same, since to take a change back is a decision about it. The digest
+is over the table's rules and parameters: consent given under one table is no consent under another.
 """
 
 from __future__ import annotations
@@ -118,6 +119,10 @@ def _tainted(change: RiskInputs, _: TableParameters) -> str | None:
     return "the run has read text by somebody outside" if change.tainted else None
 
 
+def _asked_by_agent(change: RiskInputs, _: TableParameters) -> str | None:
+    return "an agent asked for it, and no person" if change.asked_by_agent else None
+
+
 def _revert(change: RiskInputs, _: TableParameters) -> str | None:
     return "a clean revert with its tests passed" if _is_clean_revert(change) else None
 
@@ -137,6 +142,7 @@ TABLE = (
     Rule("yellow/large-change", Colour.YELLOW, _large_change),
     Rule("yellow/no-tests", Colour.YELLOW, _no_tests),
     Rule("yellow/tainted", Colour.YELLOW, _tainted),
+    Rule("yellow/asked-by-an-agent", Colour.YELLOW, _asked_by_agent),
     Rule("green/revert", Colour.GREEN, _revert),
     Rule("green/default", Colour.GREEN, _default),
 )

@@ -9,6 +9,7 @@ from controller.canary.common import RELEASER, blocked, current, draft, held_by,
 from controller.canary.dispersion import estimate_phi, prior_phi
 from controller.canary.weights import settle
 from controller.domain import events as e
+from controller.domain.control import undo_of
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
@@ -195,8 +196,8 @@ async def _undeployable(r: Rollout, ports: Ports, repository: RepositoryConfig, 
 async def _cures(regression: Regression, ports: Ports) -> tuple[Commit, ...]:
     found = []
     for culprit in regression.deliveries:
-        for suffix in ("revert", "fix"):
-            one = await _delivery(ports, DeliveryId(f"{culprit}-{suffix}"))
+        for name in (DeliveryId(f"{culprit}-revert"), undo_of(culprit), DeliveryId(f"{culprit}-fix")):
+            one = await _delivery(ports, name)
             if one.merged is not None:
                 found.append(one.merged.commit)
     return tuple(found)

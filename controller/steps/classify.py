@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controller.domain import events as e
+from controller.domain.control import by_agent
 from controller.domain.decision import Claim, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
@@ -30,6 +31,7 @@ async def classify(d: Delivery, ports: Ports) -> list[Draft]:
         tests_added=any(_is_test(path) for path in change.files),
         tainted=d.tainted,
         rounds=d.rounds,
+        asked_by_agent=by_agent(d.asked.asked_by),
     )
     verdict = await ports.policy.classify(inputs)
     decision = decide(

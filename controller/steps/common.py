@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from controller.domain import events as e
-from controller.domain.control import People, fold_people
+from controller.domain.control import People, by_agent, fold_people
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
@@ -16,6 +16,7 @@ from controller.ports import Blocked, Done, Failed, Outcome, Pending, Ports, Unk
 
 NEW_BRANCH = "new"
 CLOSER = "merger"
+ON_CALL = "on-call"  # who is told of what an agent asked for: agents read the log, people are told
 
 
 def draft(d: Delivery, event: e.Event) -> Draft:
@@ -81,16 +82,17 @@ def telling(question: str, because: str, evidence: str) -> Decision:
 
 
 async def tell(d: Delivery, ports: Ports, agent: str, what: str, text: str) -> bool:
-    """Tell whoever asked, once per `what`. False: not settled yet, look again.
+    """Tell whoever asked, or whoever is on call where an agent did, once per `what`. False: look again.
 
     A message that fails is recorded and stops nothing.
     """
-    to = d.asked.asked_by
+    asked_by = d.asked.asked_by
+    to = ON_CALL if by_agent(asked_by) else asked_by
     verb = Tell(to=to, thread=d.asked.root, text=text)
     key = EffectKey(f"tell/{d.id}/{what}")
     decision = telling(f"Tell {to} about {d.id}?", f"{d.id}: {what}", f"stream {delivery_stream(d.id)}")
     outcome = await ports.gate.act(
-        agent, verb, key=key, decision=decision, subject=delivery_stream(d.id), on_behalf_of=to
+        agent, verb, key=key, decision=decision, subject=delivery_stream(d.id), on_behalf_of=asked_by
     )
     return not isinstance(outcome, Pending)
 

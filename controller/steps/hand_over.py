@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controller.domain import events as e
+from controller.domain.control import family_of
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
@@ -57,8 +58,8 @@ async def _hand_over(d: Delivery, ports: Ports, release: Release) -> list[Draft]
 async def _may_fix(d: Delivery, ports: Ports) -> bool:
     """Within the bounds on depth and on what one request may spawn. A fix of a fix is a person's business."""
     depth, bounds = d.asked.depth + 1, ports.bounds
-    family = [f"{d.asked.root}{suffix}" for suffix in ("-revert", "-fix", "-fix-revert")]
-    spawned = [one for one in family if await ports.log.stream(delivery_stream(DeliveryId(one))) is not None]
+    family = family_of(d.asked.root)
+    spawned = [one for one in family if await ports.log.stream(delivery_stream(one)) is not None]
     deep = depth > min(bounds.fix_depth, bounds.spawn_depth)
     return d.asked.cause is e.Cause.TASK and not deep and len(spawned) + 2 <= bounds.fan_out_per_root
 

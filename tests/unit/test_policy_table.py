@@ -75,6 +75,19 @@ async def test_the_worst_colour_wins_and_everything_that_spoke_is_listed() -> No
     assert verdict.rules == ("red/tests-failed", "yellow/no-tests", "yellow/tainted")
 
 
+async def test_a_clean_revert_is_green_unless_an_agent_asked_for_it() -> None:
+    revert = {"cause": "revert", "tests_added": False}
+    assert (await classified(**revert)).colour is Colour.GREEN
+    asked = await classified(**revert, asked_by_agent=True)
+    assert (asked.colour, asked.rules) == (Colour.YELLOW, ("yellow/asked-by-an-agent", "green/revert"))
+    assert asked.reason == "yellow: an agent asked for it, and no person"
+
+
+async def test_what_an_agent_asks_for_is_never_green_and_no_better_for_it() -> None:
+    assert (await classified(asked_by_agent=True)).colour is Colour.YELLOW
+    assert (await classified(asked_by_agent=True, tests_passed=False)).colour is Colour.RED
+
+
 async def test_documentation_needs_no_test() -> None:
     assert (await classified(files=("docs/a.md", "README.md"), tests_added=False)).colour is Colour.GREEN
 
