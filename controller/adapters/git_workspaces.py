@@ -72,6 +72,10 @@ class GitWorkspaces:
     ) -> Committed | None:
         return await asyncio.to_thread(self._commit, session, repository, base, message, at)
 
+    async def kept(self, session: str) -> Path | None:
+        place = self._place(session)
+        return place if place.is_dir() and not place.is_symlink() else None
+
     async def discard(self, session: str) -> None:
         await asyncio.to_thread(_remove, self._place(session))
 
