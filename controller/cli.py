@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from controller import VERSION
-from controller.commands import people, record, work
+from controller.commands import clients, people, record, work
 from controller.commands.demo import demo
+from controller.commands.pin import pin
+from controller.commands.rbac import rbac
 
 EPILOG = """\b
 Begin here:
@@ -15,6 +17,7 @@ Begin here:
   flyball status                   where everything is
   flyball show DELIVERY            why it went the way it did
   flyball stop                     everything forward stops, canaries go to stable
+  flyball rbac report              what each agent may do, and what it has used
 """
 
 
@@ -23,6 +26,9 @@ Begin here:
 def main() -> None:
     """Flyball carries a task to production with nobody in between, and back again when telemetry says that it hurts."""
 
+
+for part in (clients.clients, clients.token, pin):
+    rbac.add_command(part)
 
 for command in (
     demo,
@@ -44,6 +50,7 @@ for command in (
     people.revoke,
     record.log,
     record.graph,
+    rbac,
 ):
     main.add_command(command)
 

@@ -18,6 +18,7 @@ from controller.ports import Blobs
 from controller.settings import Settings
 from rbac.decide import Authority
 from rbac.model import Served
+from tools.mounts import catalogue_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Folder:
         return self.root / "messages.jsonl"
 
     @property
+    def limits(self) -> Path:
+        return self.root / "limits.db"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints.db"
 
@@ -77,6 +82,7 @@ class Record:
     blobs: Blobs
     seals: LocalSeals
     authority: Authority
+    rules: Path  # the folder of grants and policies in force
     intake: Intake
 
     def close(self) -> None:
@@ -90,9 +96,11 @@ def open_record(folder: Folder, settings: Settings, root: Path) -> Record:
     blobs = FileBlobs(folder.blobs)
     seals = LocalSeals(folder.keys, blobs)
     log = SqliteLog(folder.log, clock)
-    authority = Authority([served(settings, root)])
+    rules = settings.rules(root)
+    authority = Authority([served(settings, root)], rules, catalogue_of(settings.gateway.mounts))
     standing = ListedPeople(settings.policy.people, Digest(authority.digest))
-    return Record(folder, clock, log, blobs, seals, authority, Intake(log=log, seals=seals, standing=standing))
+    intake = Intake(log=log, seals=seals, standing=standing)
+    return Record(folder, clock, log, blobs, seals, authority, rules, intake)
 
 
 def served(settings: Settings, root: Path) -> Served:

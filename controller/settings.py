@@ -19,6 +19,7 @@ from controller.domain.money import price_of
 from controller.domain.verdict import JudgeConfig
 from controller.errors import ConfigError
 from controller.ports import RepositoryConfig, ServiceConfig
+from rbac.load import SHIPPED
 
 FILE = "flyball.toml"
 STATE = ".flyball"
@@ -95,6 +96,44 @@ class AgentsSection(Section):
     seconds: Seconds = 900
 
 
+class IssuerSection(Section):
+    """Whose tokens the gateway takes besides its own (RFC 9068): of clients registered here under the same name."""
+
+    url: str  # as `iss` says it
+    keys_url: str  # JWK set
+    client_claim: str = "client_id"
+
+
+class MountedTool(Section):
+    """A tool of another server, as it was when somebody looked at it: `flyball rbac pin` prints these lines."""
+
+    digest: str  # of its definition: another one is another tool, and refused
+    tool_class: Literal["effect", "contained", "read"] = "effect"
+    broadcasts: bool = True
+    production_impacting: bool = False
+    sensitivity: Literal["public", "internal", "confidential"] = "internal"
+    taints: bool = True  # what it gives back is text by somebody outside
+
+
+class MountSection(Section):
+    url: str
+    secret_env: str = ""  # the environment variable that holds the secret; agents never see it. "": it needs none
+    header: str = "Authorization"
+    prefix: str = "Bearer "
+    seconds: Annotated[int, Field(ge=1, le=25)] = 20  # below the deadline of an effect
+    tools: dict[str, MountedTool] = Field(default_factory=dict)
+
+
+class GatewaySection(Section):
+    """Where agents reach their tools over MCP. Only loopback is listened on; a proxy may make a `public_url` of it."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0  # 0: any free one, which clients cannot know beforehand
+    public_url: str = ""  # "": loopback
+    token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
+    issuer: IssuerSection | None = None  # None: only our own tokens
+    mounts: dict[str, MountSection] = Field(default_factory=dict)
+
+
 class BudgetSection(Section):
     call_usd: Usd = 0.5
     session_usd: Usd = 2.0
@@ -106,6 +145,7 @@ class PolicySection(Section):
     owner: str = "policy-owner"  # who answers for what the policy lets through
     large_change_lines: Annotated[int, Field(ge=1, le=1_000_000)] = 400
     careful: tuple[str, ...] = ()  # paths whose change asks for a person
+    rules: Path | None = None  # a folder with grants/ and policy/, relative to flyball.toml. None: those shipped
     people: tuple[str, ...] = ()  # who may ask, approve and stop; empty: whoever owns the state folder
 
 
@@ -117,6 +157,7 @@ class Settings(Section):
     rollout: RolloutPlan = RolloutPlan()
     judge: JudgeConfig = JudgeConfig()
     agents: AgentsSection = AgentsSection()
+    gateway: GatewaySection = GatewaySection()
     budget: BudgetSection = BudgetSection()
     policy: PolicySection = PolicySection()
     bounds: Bounds = Bounds()
@@ -152,6 +193,10 @@ class Settings(Section):
             allowed=self.repository.allowed,
             service=service,
         )
+
+    def rules(self, root: Path) -> Path:
+        """The folder of grants and policies. `root` is the folder of flyball.toml."""
+        return SHIPPED if self.policy.rules is None else root / self.policy.rules
 
     def source(self, root: Path) -> Path:
         return (root / self.repository.path).resolve()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,6 @@ from controller.adapters.edge_config import CountSource, EdgeConfig, ServiceSett
 from controller.adapters.git import GitForge
 from controller.adapters.git_export import export
 from controller.adapters.git_import import checked_tip, import_repository
-from controller.adapters.git_workspaces import GitWorkspaces
 from controller.adapters.grants import RbacGrants
 from controller.adapters.mcp_client import McpTools
 from controller.adapters.policy_table import PolicyTable, TableParameters
@@ -29,8 +28,7 @@ from controller.adapters.unserved import NoService
 from controller.adapters.workers import LocalWorkers
 from controller.agents.parts import SessionParts, SessionProgress
 from controller.agents.session import SessionRunner, checkpoints_in
-from controller.desk import SessionDesk
-from controller.domain.bounds import Bounds
+from controller.crew import Crew, Means, Surroundings, crew, opened_mounts
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft
 from controller.domain.events import ControllerStarted, Label, SessionStarted
@@ -55,10 +53,9 @@ from controller.ports import (
 from controller.recording import Folder, Record, open_record
 from controller.service.sweep import Pace, Sweep
 from controller.settings import Settings, python_of
-from tools.catalogue import toolbelt
-from tools.gateway import Gateway
-from tools.sites import KnownWorkspaces
-from tools.toolbox import Toolbox
+from tools.belt import digest_of_definition
+from tools.gateway import Address
+from tools.mounts import MountHands
 
 
 @dataclass
@@ -69,6 +66,7 @@ class Controller:
     ports: Ports
     sweep: Sweep
     edge: EdgeLink | None  # None: no service is configured
+    address: Address  # of the gateway
 
 
 @dataclass(frozen=True)
@@ -177,40 +175,7 @@ async def embedded(settings: Settings, root: Path, folder: Folder, config: EdgeC
     )
 
 
-@dataclass(frozen=True)
-class Agents:
-    """What sessions run on: their desk, their tools over MCP, their model."""
-
-    desk: SessionDesk
-    workspaces: KnownWorkspaces
-    gateway: Gateway
-    definitions: list[ToolDefinition]
-    model: AnthropicModel
-
-    async def close(self) -> None:
-        await self.gateway.stop()
-        await self.model.close()
-
-
-def agents(record: Record, world: Embedded, gate: Gate, bounds: Bounds, model: ModelChoice) -> Agents:
-    log, seals = record.log, record.seals
-    desk = SessionDesk(log=log, seals=seals, authority=record.authority, bounds=bounds)
-    workspaces = KnownWorkspaces(GitWorkspaces(record.folder.root / "workspaces", world.forge.store))
-    tools = toolbelt(
-        gate=gate, workspaces=workspaces, desk=desk, log=log, seals=seals, run_in_workspace=world.run_tests
-    )
-    return Agents(
-        desk=desk,
-        workspaces=workspaces,
-        gateway=Gateway(desk, Toolbox(desk, tools, result_bytes=bounds.tool_result_bytes)),
-        definitions=[tool.definition for tool in tools],
-        model=AnthropicModel(
-            model.api_key, base_url=model.base_url, label=model.label, stall_s=bounds.model_stall_seconds
-        ),
-    )
-
-
-def ports_of(record: Record, world: Embedded, gate: Gate, crew: Agents, *, settings: Settings, root: Path) -> Ports:
+def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, settings: Settings, root: Path) -> Ports:
     repository = settings.configured(root)
     return Ports(
         clock=record.clock,
@@ -225,25 +190,25 @@ def ports_of(record: Record, world: Embedded, gate: Gate, crew: Agents, *, setti
         policy=policy_of(settings),
         bounds=settings.bounded(),
         repositories={repository.name: repository},
-        model_label=crew.model.label,
-        tools=tuple(sorted(definition.name for definition in crew.definitions)),
-        tools_digest=tools_digest(crew.definitions),
+        model_label=at_work.model.label,
+        tools=tuple(sorted(definition.name for definition in at_work.definitions)),
+        tools_digest=tools_digest(at_work.definitions),
         caller=Caller("service:controller", Digest(record.authority.digest)),
     )
 
 
 def runner_of(
-    ports: Ports, crew: Agents, url: str, checkpoints: Path, on_progress: Callable[[SessionProgress], None]
+    ports: Ports, at_work: Crew, url: str, checkpoints: Path, on_progress: Callable[[SessionProgress], None]
 ) -> SessionRunner:
     parts = SessionParts(
         log=ports.log,
         blobs=ports.blobs,
         seals=ports.seals,
         clock=ports.clock,
-        model=crew.model,
-        tools=McpTools(url, crew.desk, badges(ports.log, dict(ports.repositories))),
-        desk=crew.desk,
-        workspaces=crew.workspaces,
+        model=at_work.model,
+        tools=McpTools(url, at_work.desk, badges(ports.log, ports.repositories)),
+        desk=at_work.desk,
+        workspaces=at_work.workspaces,
         bounds=ports.bounds,
         caller=ports.caller,
         on_progress=on_progress,
@@ -269,23 +234,49 @@ async def controller(
     world = await embedded(settings, root, folder, edge_config(settings, root, folder, orphan_seconds, hold_ms), label)
     workers = LocalWorkers(folder.root / "workers")
     worker = workers.enlist()
-    grants = RbacGrants(record.authority)
+    mounts = await opened_mounts(settings.gateway)
     gate = EffectGate(
-        log=record.log, clock=record.clock, grants=grants, hands=world.hands, worker=worker, gone=workers.gone
+        log=record.log,
+        clock=record.clock,
+        grants=RbacGrants(record.authority),
+        hands={**world.hands, "mounts": MountHands(mounts, record.seals)},
+        worker=worker,
+        gone=workers.gone,
     )
-    crew = agents(record, world, gate, settings.bounded(), model)
-    ports = replace(ports_of(record, world, gate, crew, settings=settings, root=root), worker=worker)
-    runner = runner_of(ports, crew, await crew.gateway.start(), folder.checkpoints, on_progress)
+    means = Means(record, around(world, record, settings, root), gate, settings, mounts)
+    at_work = crew(means, model_of(model, settings))
+    ports = replace(ports_of(record, world, gate, at_work, settings=settings, root=root), worker=worker)
+    runner = runner_of(ports, at_work, await at_work.gateway.start(), folder.checkpoints, on_progress)
     await announce(ports, settings, label)
     lease = SqliteLease(folder.log, record.clock, gone=workers.gone)
     try:
-        yield Controller(record, ports, Sweep(ports, Loop(ports), lease, runner.run, pace or Pace()), world.edge)
+        sweep = Sweep(ports, Loop(ports), lease, runner.run, pace or Pace())
+        yield Controller(record, ports, sweep, world.edge, at_work.gateway.address)
     finally:
-        await crew.close()
+        await at_work.close()
         if world.edge is not None:
             await world.edge.close()
         record.close()
         workers.leave()
+
+
+def around(world: Embedded, record: Record, settings: Settings, root: Path) -> Surroundings:
+    repository = settings.configured(root)
+    repositories = {repository.name: repository}
+    return Surroundings(
+        forge=world.forge,
+        ci=world.ci,
+        platform=world.platform,
+        telemetry=world.telemetry,
+        run_tests=world.run_tests,
+        repositories=repositories,
+        own_badge=badges(record.log, repositories),
+    )
+
+
+def model_of(choice: ModelChoice, settings: Settings) -> AnthropicModel:
+    stall_s = settings.bounded().model_stall_seconds
+    return AnthropicModel(choice.api_key, base_url=choice.base_url, label=choice.label, stall_s=stall_s)
 
 
 async def announce(ports: Ports, settings: Settings, label: Label) -> None:
@@ -310,14 +301,10 @@ def policy_of(settings: Settings) -> PolicyTable:
 
 def tools_digest(definitions: list[ToolDefinition]) -> Digest:
     """Of everything that a model is told about its tools."""
-    told = {
-        d.name: {"description": d.description, "schema": dict(d.input_schema), "class": d.tool_class}
-        for d in definitions
-    }
-    return digest_of(told)
+    return digest_of({one.name: digest_of_definition(one) for one in definitions})
 
 
-def badges(log: Log, repositories: dict[Repository, RepositoryConfig]) -> Callable[[str], Awaitable[Badge]]:
+def badges(log: Log, repositories: Mapping[Repository, RepositoryConfig]) -> Callable[[str], Awaitable[Badge]]:
     """A session's badge, from its first entry: never from anything that the session says."""
 
     async def badge_for(session: str) -> Badge:

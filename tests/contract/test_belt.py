@@ -28,7 +28,12 @@ AUTHORS_TOOLS = [
     "git_push",
     "list_files",
     "read_ci_failures",
+    "read_ci_log",
+    "read_ci_results",
     "read_file",
+    "read_own_record",
+    "read_policy",
+    "record_reasoning",
     "run_tests",
     "search",
     "write_file",
@@ -328,7 +333,7 @@ async def test_a_push_is_an_effect_under_the_sessions_own_name(world: World, bel
     assert record.effect is not None
     intended, done_ = await world.log.read(effect_stream(record.effect))
     assert (intended.kind, done_.kind) == ("EffectIntended", "EffectDone")
-    assert (intended.principal, intended.on_behalf_of) == ("agent:author", "person:0123456789ab")
+    assert (intended.principal, intended.on_behalf_of) == (f"agent:author/{SESSION}", "person:0123456789ab")
 
 
 async def test_the_same_push_made_again_is_the_same_effect(world: World, belt: Belt) -> None:

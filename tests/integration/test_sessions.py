@@ -19,6 +19,7 @@ from controller.adapters.anthropic_ import AnthropicModel
 from controller.adapters.git_import import import_repository
 from controller.adapters.git_store import Store
 from controller.adapters.git_workspaces import GitWorkspaces
+from controller.adapters.limits import SharedLimits
 from controller.adapters.scripted_book import AttemptsScript, ScriptBook, ToolCall, task_script
 from controller.adapters.scripted_messages import ScriptedServer
 from controller.agents.parts import Left, SessionParts, SessionProgress
@@ -118,7 +119,14 @@ class Parts:
         self.bounds = Bounds()
         copies = KnownWorkspaces(GitWorkspaces(folder / "copies", self.store))
         authority = Authority([Served(repository="shop", branch="main")])
-        desk = SessionDesk(log=self.log, seals=self.seals, authority=authority, bounds=self.bounds)
+        desk = SessionDesk(
+            log=self.log,
+            seals=self.seals,
+            authority=authority,
+            bounds=self.bounds,
+            clock=clock,
+            limits=SharedLimits(folder / "limits.db", clock),
+        )
         belts = toolbelt(
             gate=NoGate(), workspaces=copies, desk=desk, log=self.log, seals=self.seals, run_in_workspace=run_tests
         )
