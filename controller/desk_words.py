@@ -15,6 +15,13 @@ _OF_PATHS = {
     "tainted-run-keeps-to-plain-files": "is not for a run that has read text from outside",
     "path-not-granted": "is not granted",
 }
+_OF_RUNS = {
+    "insufficient-scope": "This token does not cover that tool.",
+    "tainted-run-moves-nothing-in-production": "A run that has read text from outside moves nothing in production.",
+    "tainted-run-with-secrets-stays-silent": "A run that has read outsiders' text and confidential records is silent.",
+    "tainted-run-proposes-no-policy": "A run that has read text from outside proposes no policy.",
+    "tainted-run-lends-no-authority": "Whoever lent this session its authority has read text from outside.",
+}
 
 
 def shown(value: str) -> str:
@@ -48,10 +55,18 @@ def words_for(
         return not_open(str(repository), badge.repository)
     if branch not in (None, badge.branch):
         return f"Branch {shown(str(branch))} is not this session's; its own branch is {badge.branch}."
+    if (words := _of_the_run(rules)) is not None:
+        return words
     what = shown(paths[0]) if paths else shown(environment) if environment else tool
-    for rule, words in _OF_PATHS.items():
-        if rule in rules:
-            return f"{what} {words}."
+    if (of_path := next((told for rule, told in _OF_PATHS.items() if rule in rules), None)) is not None:
+        return f"{what} {of_path}."
     if "outside-the-task" in rules:
         return f"{what} is outside this task, which may change {', '.join(badge.allowed[:10])} only."
     return f"{what} is not allowed here."
+
+
+def _of_the_run(rules: tuple[str, ...]) -> str | None:
+    """None: what was refused is not because of the run."""
+    if any(rule.startswith("chain/") for rule in rules):
+        return "Whoever lent this session its authority may not do that."
+    return next((told for rule, told in _OF_RUNS.items() if rule in rules), None)

@@ -23,7 +23,10 @@ from tools.oauth import OAUTH_PATHS, RESOURCE_METADATA, origin_of
 PATH = "/mcp"
 LOOPBACK = "127.0.0.1"
 BADGE = "flyball.badge"  # where in the request's scope the caller stands
-VERSIONS = frozenset({"2026-07-28", "2025-11-25"})
+CURRENT, PREVIOUS = "2026-07-28", "2025-11-25"
+VERSIONS = frozenset({CURRENT, PREVIOUS})
+UNSUPPORTED_VERSION = -32022  # MCP 2026-07-28, errors
+MAX_VERSION = 40  # characters of a revision's name that are told back
 OLD_VERSIONS = frozenset({"2024-11-05", "2025-03-26", "2025-06-18"})
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_HEADERS = 64
@@ -54,6 +57,26 @@ class No(Exception):  # noqa: N818 - an answer, not an error
         self.headers = headers or {}
 
 
+class UnknownVersionError(No):
+    """The protocol's own answer to a revision that nobody here speaks."""
+
+    def __init__(self, request: dict[str, Any], version: Any) -> None:
+        super().__init__(
+            400, f"this server speaks MCP {' and '.join(sorted(VERSIONS))}; name it in MCP-Protocol-Version"
+        )
+        told = version[:MAX_VERSION] if isinstance(version, str) else None
+        identity = request.get("id")
+        self.answer = {
+            "jsonrpc": "2.0",
+            "id": identity if isinstance(identity, str | int) and not isinstance(identity, bool) else None,
+            "error": {
+                "code": UNSUPPORTED_VERSION,
+                "message": self.why,
+                "data": {"supported": [CURRENT], "requested": told},
+            },
+        }
+
+
 class StrictDoor:
     """ASGI. `hosts` are the values of Host that name this server, besides that of `resource`, the URL clients know.
 
@@ -81,8 +104,11 @@ class StrictDoor:
             badge = await self._caller(headers)
             body = await _body(headers, receive)
             request = one_object(body)
-            _version(headers, request)
+            body = _in_a_known_version(headers, request, body)
             await self._covered(badge, request)
+        except UnknownVersionError as unknown:
+            await JSONResponse(unknown.answer, unknown.status)(scope, receive, send)
+            return
         except No as no:
             await JSONResponse({"error": no.why}, no.status, no.headers)(scope, receive, send)
             return
@@ -209,16 +235,22 @@ async def _body(headers: dict[bytes, str], receive: Receive) -> bytes:
             return bytes(body)
 
 
-def _version(headers: dict[bytes, str], request: dict[str, Any]) -> None:
-    """2026-07-28 and 2025-11-25. An initialize of the older one comes before any header could name it."""
+def _in_a_known_version(headers: dict[bytes, str], request: dict[str, Any], body: bytes) -> bytes:
+    """The body as it goes on. Raises UnknownVersionError.
+
+    An `initialize` of the older revision comes before any header could name it. One that proposes a revision older
+    still is answered with the oldest that is spoken here, for the client to take or leave (MCP 2025-11-25, lifecycle).
+    """
     version = headers.get(b"mcp-protocol-version")
     if version is None and request.get("method") == "initialize":
         params = request.get("params")
-        version = params.get("protocolVersion") if isinstance(params, dict) else None
-        if version in OLD_VERSIONS:
-            raise No(400, f"this server speaks MCP {' and '.join(sorted(VERSIONS))}")
-    elif version not in VERSIONS:
-        raise No(400, f"this server speaks MCP {' and '.join(sorted(VERSIONS))}; name it in MCP-Protocol-Version")
+        proposed = params.get("protocolVersion") if isinstance(params, dict) else None
+        if isinstance(params, dict) and proposed in OLD_VERSIONS:
+            return json.dumps({**request, "params": {**params, "protocolVersion": PREVIOUS}}).encode()
+        return body
+    if version not in VERSIONS:
+        raise UnknownVersionError(request, version)
+    return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

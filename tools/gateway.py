@@ -25,6 +25,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from controller import VERSION
 from controller.desk import INDEX_META, REFUSED_META, TURN_META
 from controller.errors import Unavailable
 from controller.ports import Badge, Desk, ToolDefinition, ToolResult
@@ -100,6 +101,7 @@ class Gateway:
         self._counted: OrderedDict[str, int] = OrderedDict()
         self._mcp: Server[dict[str, Any]] = Server(
             name,
+            version=VERSION,
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
             get_tool_input_schema=lambda _: (

@@ -250,11 +250,20 @@ async def test_a_list_is_for_its_session_only(wire: Wire) -> None:
     assert (answer.json()["result"]["cacheScope"], answer.json()["result"]["ttlMs"]) == ("private", 0)
 
 
-async def test_an_older_handshake_is_refused(wire: Wire) -> None:
+async def test_an_older_handshake_is_answered_with_the_oldest_revision_that_is_spoken(wire: Wire) -> None:
     params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
     answer = await wire.post(body, change={"MCP-Protocol-Version": None, "Mcp-Method": None, "Mcp-Name": None})
+    assert answer.status_code == 200
+    assert answer.json()["result"]["protocolVersion"] == OLD
+
+
+async def test_a_revision_that_nobody_here_speaks_is_refused_in_the_protocols_own_words(wire: Wire) -> None:
+    answer = await wire.post(change={"MCP-Protocol-Version": "v999.0.0"})
     assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["data"] == {"supported": [NEW], "requested": "v999.0.0"}
+    assert error["code"] == -32022
 
 
 # --- sessions side by side, and ends ---------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ TRESPASSES = {
     "steps": ("controller/steps/merge.py", "import controller.steps.deploy"),
     "cedar": ("controller/steps/clear.py", "import cedarpy"),
     "mcp": ("controller/gate.py", "import mcp"),
+    "jwt": ("controller/desk.py", "import jwt"),
     "langgraph": ("controller/steps/author.py", "import langgraph.graph"),
     "cryptography": ("controller/domain/ids.py", "import cryptography.hazmat"),
     "anthropic": ("controller/agents/nodes.py", "import anthropic"),
