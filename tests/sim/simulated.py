@@ -27,7 +27,7 @@ from controller.domain.queue import Queue
 from controller.domain.queue import fold as fold_queue
 from controller.domain.rollout import Rollout, RolloutPhase
 from controller.domain.rollout import fold as fold_rollout
-from controller.intake import Intake
+from controller.intake import Intake, Source
 from controller.ledger.lease import SqliteLease
 from controller.ledger.rebuild import differences, rebuilt, stored
 from controller.ledger.seals import LocalSeals
@@ -136,9 +136,9 @@ class Simulation:
         self.controllers.append(controller)
         return controller
 
-    async def ask(self, title: str, event_id: str = "") -> DeliveryId:
+    async def ask(self, title: str, event_id: str = "", source: Source = "cli") -> DeliveryId:
         asked = await self.intake.ask(
-            ASKER, title, repository=SHOP, branch=MAIN, source="cli", event_id=event_id or title
+            ASKER, title, repository=SHOP, branch=MAIN, source=source, event_id=event_id or title
         )
         return asked.delivery
 

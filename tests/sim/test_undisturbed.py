@@ -23,6 +23,8 @@ from scenarios import (
 from simulated import Simulation
 
 from controller.domain.delivery import Phase
+from controller.domain.events import Cause
+from controller.domain.risk import Colour
 from controller.domain.rollout import ReleaseEnd, RolloutPhase
 from controller.sim.world import MAIN, SHOP, SimWorld
 
@@ -60,6 +62,19 @@ async def test_a_good_change_is_confirmed_in_production() -> None:
     assert sim.world.served == sim.world.forge.repository(SHOP).branches[MAIN]
     assert sim.world.platform.tree(sim.world.served)["list.py"] == "prices = []\n"
     await checked(sim)
+
+
+async def test_an_ordinary_task_from_chat_and_an_ordinary_fix_are_green_and_untainted() -> None:
+    """Who may ask taints nothing by asking, and neither do CI's words and telemetry, which the fix was written from."""
+    sim = begun()
+    asked = await sim.ask(BAD, source="slack")
+    await sim.run()
+    found = await sim.deliveries()
+    fix = next(d for d in found.values() if d.asked.cause is Cause.FIX)
+    for one in (found[asked], fix):
+        assert one.risk is not None
+        assert (one.risk.verdict.colour, one.tainted) == (Colour.GREEN, False)
+    assert fix.phase is Phase.CONFIRMED
 
 
 @pytest.mark.parametrize("title", [BAD, SLOW, CRASHING, DEADLY, UNBUILDABLE])
