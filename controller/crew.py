@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -127,8 +128,7 @@ async def opened_mounts(section: GatewaySection) -> list[Mount]:
     Raises ConfigError for a mount that cannot be.
     """
     found = [Mount(name, one, endpoint(name, one, os.environ.get)) for name, one in section.mounts.items()]
-    for mount in found:
-        await mount.open()
+    await asyncio.gather(*(mount.open() for mount in found))
     return found
 
 

@@ -24,6 +24,8 @@ from controller.ports import ToolDefinition
 from rbac import canonical as spelling
 
 MAX_ARGUMENTS_BYTES = 2 * 1024 * 1024  # twice the largest file that can be written
+MAX_MOUNTED_BYTES = 64 * 1024  # for another server's tool, whose schema nobody here wrote
+MOUNTED = "__"  # between a mount's name and its tool's; none of our own tools has it
 MAX_DEPTH = 8
 MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly (RFC 8259, section 6)
 
@@ -54,8 +56,9 @@ def strict(tool: ToolDefinition, arguments: Mapping[str, Any]) -> dict[str, Any]
     """The arguments as a plain dict of their own. Raises Refusal."""
     _plain(tool.name, arguments, depth=0)
     fitting: dict[str, Any] = dict(arguments)
-    if len(canonical(fitting)) > MAX_ARGUMENTS_BYTES:
-        raise _misfit(tool.name, "arguments/size", f"they are larger than {MAX_ARGUMENTS_BYTES} bytes")
+    most = MAX_MOUNTED_BYTES if MOUNTED in tool.name else MAX_ARGUMENTS_BYTES
+    if len(canonical(fitting)) > most:
+        raise _misfit(tool.name, "arguments/size", f"they are larger than {most} bytes")
     wrong = next(iter(_validator(_schema_text(tool)).iter_errors(fitting)), None)
     if wrong is not None:
         where = f"arguments of {tool.name} break {wrong.validator} at {wrong.json_path}"

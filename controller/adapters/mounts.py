@@ -102,10 +102,11 @@ class Mount:
     # --- open and close ----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Returns when the server has been listed or could not be; it is tried again for as long as this is open."""
+        """Returns when the server was listed, could not be, or let its seconds pass; it is tried on until closed."""
         if self._holding is None:
             self._holding = asyncio.create_task(self._hold(), name=f"mount-{self.name}")
-        await self._tried.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), self.section.seconds)
 
     async def close(self) -> None:
         """A second call does nothing."""
