@@ -98,9 +98,14 @@ def open_record(folder: Folder, settings: Settings, root: Path) -> Record:
     log = SqliteLog(folder.log, clock)
     rules = settings.rules(root)
     authority = Authority([served(settings, root)], rules, catalogue_of(settings.gateway.mounts))
-    standing = ListedPeople(settings.policy.people, Digest(authority.digest))
+    standing = standing_of(settings, rules, Digest(authority.digest))
     intake = Intake(log=log, seals=seals, standing=standing)
     return Record(folder, clock, log, blobs, seals, authority, rules, intake)
+
+
+def standing_of(settings: Settings, rules: Path, digest: Digest) -> ListedPeople:
+    """`digest`: of the rules for agents."""
+    return ListedPeople(settings.policy.people, digest, settings.policy.members, rules)
 
 
 def served(settings: Settings, root: Path) -> Served:

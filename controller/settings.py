@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -134,6 +135,26 @@ class GatewaySection(Section):
     mounts: dict[str, MountSection] = Field(default_factory=dict)
 
 
+class WitnessSection(Section):
+    url: str
+    key: str  # its verification key, as `flyball witness --print-key` prints it
+
+
+class LedgerSection(Section):
+    """Where the log is kept, and who signs and witnesses it."""
+
+    postgres_env: str = ""  # environment variable with a Postgres connection string. "": SQLite in the state folder
+    origin: str = ""  # first line of its checkpoints. "": made from its first entry
+    effects_wait_for: Literal["log", "signature", "witness"] = "log"  # of its intent, before an effect is acted
+    witnesses: tuple[WitnessSection, ...] = ()
+    heartbeat_seconds: Annotated[int, Field(ge=10, le=86_400)] = 300  # of silence, and an entry says that all is well
+
+
+class PrivacySection(Section):
+    # Regulation (EU) 2024/1689, article 19: logs are kept for at least six months.
+    reasoning_days: Annotated[int, Field(ge=184, le=36_500)] = 400
+
+
 class BudgetSection(Section):
     call_usd: Usd = 0.5
     session_usd: Usd = 2.0
@@ -146,7 +167,14 @@ class PolicySection(Section):
     large_change_lines: Annotated[int, Field(ge=1, le=1_000_000)] = 400
     careful: tuple[str, ...] = ()  # paths whose change asks for a person
     rules: Path | None = None  # a folder with grants/ and policy/, relative to flyball.toml. None: those shipped
-    people: tuple[str, ...] = ()  # who may ask, approve and stop; empty: whoever owns the state folder
+    people: tuple[str, ...] = ()  # who may do everything; empty, and no groups: whoever runs the command
+    groups: dict[Literal["requesters", "approvers", "operators", "owners"], tuple[str, ...]] = Field(
+        default_factory=dict
+    )
+
+    @property
+    def members(self) -> Mapping[str, tuple[str, ...]]:
+        return {str(group): names for group, names in self.groups.items()}
 
 
 class Settings(Section):
@@ -158,6 +186,8 @@ class Settings(Section):
     judge: JudgeConfig = JudgeConfig()
     agents: AgentsSection = AgentsSection()
     gateway: GatewaySection = GatewaySection()
+    ledger: LedgerSection = LedgerSection()
+    privacy: PrivacySection = PrivacySection()
     budget: BudgetSection = BudgetSection()
     policy: PolicySection = PolicySection()
     bounds: Bounds = Bounds()

@@ -82,6 +82,7 @@ VERBS: dict[str, Tool] = {
     "forge.land": _forward(Need.REPOSITORY, Need.BRANCH, production_impacting=True),
     "forge.close_pull_request": _safe(Need.REPOSITORY),
     "forge.comment": _safe(Need.REPOSITORY, broadcasts=True),
+    "forge.annotate": _safe(Need.REPOSITORY),
     "ci.start": _forward(Need.REPOSITORY),
     "platform.build": _forward(Need.REPOSITORY, Need.ENVIRONMENT),
     "platform.start_canary": _forward(Need.ENVIRONMENT, production_impacting=True),

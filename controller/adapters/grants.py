@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
-from controller.domain.ids import Digest, StreamId, kind_of, rest_of, session_behind
+from controller.domain.ids import Digest, StreamId, digest_of, kind_of, rest_of, session_behind
 from controller.domain.verbs import Verb
 from controller.gate import Grant
 from rbac.decide import Authority
+from rbac.load import SHIPPED
 from rbac.model import Request
+from rbac.people import Group, People
+
+NO_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class RbacGrants:
@@ -46,16 +53,28 @@ def delivery_of(subject: StreamId) -> str | None:
 
 
 class ListedPeople:
-    """Who may ask, approve and stop: those listed, or, when nobody is, whoever runs Flyball on this machine."""
+    """`intake.Standing`: people in groups, decided by Cedar. Those listed plainly are owners.
 
-    def __init__(self, people: tuple[str, ...], digest: Digest) -> None:
-        self._people = people or (getpass.getuser(),)
-        self._digest = digest
+    When nobody is named at all, whoever runs Flyball on this machine is the owner.
+    """
+
+    def __init__(
+        self,
+        people: tuple[str, ...],
+        digest: Digest,
+        groups: Mapping[str, tuple[str, ...]] = NO_GROUPS,
+        folder: Path = SHIPPED,
+    ) -> None:
+        """`digest`: of the rules for agents, beside which those for people stand. Raises ConfigError."""
+        owners = people if people or groups else (getpass.getuser(),)
+        members = {Group(name): names for name, names in groups.items()}
+        members[Group.OWNERS] = (*members.get(Group.OWNERS, ()), *owners)
+        self._people = People(members, folder)
+        self._digest = digest_of({"agents": digest, "people": self._people.digest})
 
     @property
     def digest(self) -> Digest:
         return self._digest
 
     def may_person(self, person: str, act: str, repository: str | None) -> bool:
-        del act, repository  # one list for all acts, until people have grants of their own
-        return person in self._people
+        return self._people.may(person, act, repository).allowed

@@ -62,18 +62,18 @@ class _House:
 
 def _house(record: Record, found: Place) -> _House:
     from controller.adapters.git import GitForge  # noqa: PLC0415
-    from controller.adapters.grants import ListedPeople  # noqa: PLC0415
     from controller.client_records import Records  # noqa: PLC0415
     from controller.client_registry import ClientRegistry  # noqa: PLC0415
     from controller.clients import Clients  # noqa: PLC0415
     from controller.domain.ids import Digest  # noqa: PLC0415
+    from controller.recording import standing_of  # noqa: PLC0415
     from controller.wiring import badges  # noqa: PLC0415
     from tools.door import resource_of  # noqa: PLC0415
 
     settings, authority, log = found.settings, record.authority, record.log
     repository, bounds = settings.configured(found.root), settings.bounded()
     served = {repository.name: repository}
-    standing = ListedPeople(settings.policy.people, Digest(authority.digest))
+    standing = standing_of(settings, record.rules, Digest(authority.digest))
     records = Records(log, served, badges(log, served), bounds)
     resource = resource_of(settings.gateway.public_url, settings.gateway.port)
     return _House(
