@@ -225,7 +225,10 @@ class SessionDesk:
             if len(self._belts) >= MAX_BELTS:
                 self._belts.clear()
             lenders = [link.role for link in badge.chain[1:]]
-            self._belts[key] = self._authority.visible_tools(badge.role, tools, scopes, lenders)
+            seen = self._authority.visible_tools(badge.role, tools, scopes, lenders)
+            if not seen:
+                return ()  # an engine that fails shows nothing, and is asked again
+            self._belts[key] = seen
         return self._belts[key]
 
     def _request(self, badge: Badge, tool: str, names: Names) -> Request:
@@ -350,15 +353,18 @@ class SessionDesk:
         session = self._sessions.get(badge.session)
         if session is None:
             return
-        crowded = len(session.calls) >= RECORDED_AT_ONCE
+        if len(session.calls) >= RECORDED_AT_ONCE:
+            session.crowded.set()
         if (waiting := self._writing.get(badge.session)) is not None and not waiting.done():
             return
-        writing = asyncio.create_task(self._later(badge, session, 0.0 if crowded else RECORDED_AFTER_S))
+        writing = asyncio.create_task(self._later(badge, session, RECORDED_AFTER_S))
         self._writing[badge.session] = writing
         writing.add_done_callback(lambda _: self._writing.pop(badge.session, None))
 
     async def _later(self, badge: Badge, session: Session, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(session.crowded.wait(), seconds)
+        session.crowded.clear()
         with suppress(Refusal):  # it is in the program's log; the calls stay, and their bound ends the session's calls
             await self._written_down(badge, session)
 
@@ -366,13 +372,14 @@ class SessionDesk:
         """Raises Refusal when the log does not take them: then nothing more is allowed."""
         if not _is_outside(badge) or not session.calls:
             return
-        keys = list(session.calls)
-        records = [session.calls[key].record for key in keys]
-        if not await session.record.record(records, self._by(badge), tainted=self.tainted(badge.session)):
-            told = "What was done so far cannot be recorded at the moment, so nothing more is allowed."
-            raise Refusal(("log-unavailable",), f"{len(records)} calls cannot be recorded", told)
-        for key in keys:
-            session.calls.pop(key, None)
+        async with session.one_writer:
+            while some := list(session.calls)[:RECORDED_AT_ONCE]:
+                records = [session.calls[key].record for key in some]
+                if not await session.record.record(records, self._by(badge), tainted=self.tainted(badge.session)):
+                    told = "What was done so far cannot be recorded at the moment, so nothing more is allowed."
+                    raise Refusal(("log-unavailable",), f"{len(records)} calls cannot be recorded", told)
+                for key in some:
+                    session.calls.pop(key, None)
 
     async def close(self) -> None:
         """Have every call written down that still waits. The desk can be used again afterwards."""

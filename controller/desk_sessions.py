@@ -7,6 +7,7 @@ Time never runs backwards here, so a clock that is set back revives no token.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
@@ -34,6 +35,8 @@ class Session:
     record: SessionRecord
     tainted: bool
     calls: dict[tuple[int, int], Kept] = field(default_factory=dict)  # allowed or refused, and not recorded yet
+    crowded: asyncio.Event = field(default_factory=asyncio.Event)  # enough calls wait to be written down
+    one_writer: asyncio.Lock = field(default_factory=asyncio.Lock)
     waits_until: datetime | None = None  # None: not over its rate
     token: str = ""  # hash of the one token of a session of our own; "": of a program outside
 

@@ -133,7 +133,12 @@ class Cedar:
             lends=False,
             facts=_ANY_FACTS,
         )
-        answer = cedarpy.is_authorized(cedar_request(question), bare, self._entities, self._schema)
+        try:
+            answer = cedarpy.is_authorized(cedar_request(question), bare, self._entities, self._schema)
+        except Exception as broken:
+            raise ConfigError(
+                f"the engine cannot be asked about {tool}: {broken}", "Restore the former rules"
+            ) from broken
         if answer.diagnostics.errors or answer.decision is cedarpy.Decision.NoDecision:
             raise ConfigError(
                 f"policy/*.cedarschema: a call of {tool} does not fit it: {answer.diagnostics.errors}",

@@ -15,6 +15,7 @@ from controller.domain.entry import Entry
 from controller.domain.events import ReplyRecorded
 from controller.domain.ids import Branch, Commit, DeliveryId, Repository
 from controller.domain.verbs import CommentOnPullRequest, OpenPullRequest, PushBranch
+from controller.errors import Permanent
 from controller.ports import (
     Badge,
     Committed,
@@ -64,7 +65,10 @@ class ForgeBelt:
     async def git_push(self, call: Call) -> ToolResult:
         badge, branch = call.badge, Branch(call.arguments["branch"])
         message, at = _words(badge), _asked_at(await self._effects.begun(badge), call.turn)
-        made = await self._workspaces.commit(badge.session, badge.repository, badge.base, message, at)
+        try:
+            made = await self._workspaces.commit(badge.session, badge.repository, badge.base, message, at)
+        except Permanent as no:
+            raise NotPossible(no.message) from no
         if made is None:
             raise NotPossible("nothing has been changed yet, so there is nothing to push")
         expect = await self._effects.pushed(call)

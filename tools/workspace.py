@@ -22,7 +22,7 @@ MAX_LINES = 1_000  # in one read
 MAX_LINE_CHARS = 1_000
 DEFAULT_LINES = 400
 BINARY_PROBE = 8_192  # bytes in which a zero byte means: no text (as git has it)
-TARGET = r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./:\[\],-]*$"
+TARGET = r"^(?!.*(\.\.|//))[A-Za-z0-9_][A-Za-z0-9_./:\[\],-]*$"
 
 RunTests = Callable[[Path, str], Awaitable[str]]  # folder, target ("": all tests) -> what came of it
 Readable = Callable[[Badge, str], bool]

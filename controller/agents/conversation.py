@@ -20,6 +20,8 @@ Block = Mapping[str, Any]
 
 NOTHING = "(no output)"
 
+MAX_CALLS = 64  # in one reply: their record is one entry of the log, which has a bound
+
 
 class Sense(StrEnum):
     CALLS = "calls"  # tools are to be run
@@ -105,6 +107,8 @@ def _sense_of_words(reply: Reply) -> tuple[Sense, str]:
 def _sense_of_calls(calls: tuple[Call, ...]) -> tuple[Sense, str]:
     if not calls:
         return Sense.NONSENSE, "the reply announced a tool call and made none"
+    if len(calls) > MAX_CALLS:
+        return Sense.NONSENSE, f"the reply makes {len(calls)} tool calls at once, and the bound is {MAX_CALLS}"
     broken = [call.name for call in calls if not isinstance(call.arguments, Mapping)]
     if broken:
         return Sense.NONSENSE, f"the arguments of {broken[0]} are no JSON object"

@@ -235,6 +235,25 @@ async def test_calls_are_written_down_when_there_are_many(house: House) -> None:
     assert all(call.allowed and call.rules for one in recorded for call in one.calls)
 
 
+async def test_however_many_calls_come_in_one_second_their_records_fit_the_log(tmp_path: Path) -> None:
+    house = House(tmp_path, session_calls_per_minute=10_000, role_calls_per_minute=10_000)
+    badge = await house.comes_in(house.badge(scopes=frozenset({"workspace:write", "workspace:read", "forge:write"})))
+    for index in range(600):
+        assert isinstance(await house.call(badge, "list_files", index), Allowed)
+    assert isinstance(await house.call(badge, "git_push", 600, branch=badge.branch), Allowed)
+    recorded = await house.entries(CallsRecorded)
+    assert [call.index for one in recorded for call in one.calls] == list(range(600))
+    assert max(len(one.calls) for one in recorded) <= RECORDED_AT_ONCE
+
+
+async def test_an_engine_that_failed_once_hides_no_tool_for_good(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    badge = await house.comes_in()
+    monkeypatch.setattr(house.world.authority, "visible_tools", lambda *_, **__: ())
+    assert (await house.call(badge, "list_files")).rules == ("tool-not-granted",)
+    monkeypatch.undo()
+    assert isinstance(await house.call(badge, "list_files", 1), Allowed)
+
+
 async def test_calls_are_in_the_log_before_an_effect_of_theirs_is_allowed(house: House) -> None:
     badge = await house.comes_in(house.badge(scopes=frozenset({"workspace:write", "forge:write"})))
     await house.call(badge, "write_file", 0, path="src/new.py", content="x")

@@ -103,8 +103,8 @@ def test_a_schema_that_forgets_a_tool_is_refused(folder: Path) -> None:
         ('"chat.tell" in ["tells", "broadcasts"]', '"chat.tell" in ["tells"]'),
         ('"run_tests" in ["reads", "forward"]', '"run_tests" in ["reads"]'),
         (
-            '"request_revert", "forge.close_pull_request" in ["effects"]',
-            '"request_revert", "forge.close_pull_request" in ["effects", "taints"]',
+            '"forge.close_pull_request", "forge.annotate" in ["effects"]',
+            '"forge.close_pull_request", "forge.annotate" in ["effects", "taints"]',
         ),
         ('"read_own_record" in ["notes", "confidential"]', '"read_own_record" in ["notes"]'),
     ],
