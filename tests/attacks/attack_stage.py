@@ -1,0 +1,115 @@
+"""Where attacks are played: the real gateway over the real desk, log, grants, forge and workspaces, and what may break.
+
+Every call has a session of its own, so that no refusal counts against another call. What is arranged before a call is
+data too: each verb of `before` is a row of attack_verbs, and is undone when the call is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from attack_corpus import Call, spelt_out
+from attack_verbs import VERBS
+from attack_wire import ANSWER_S, Answer, send
+from belt_kit import World
+
+from controller.domain.ids import Branch, DeliveryId, author_branch, session_of
+from controller.ports import Badge
+from tools.gateway import Gateway
+
+SECRET = "secret that nobody may read"  # noqa: S105 - what attacks are after
+SECRETS = (SECRET, "total-secret")  # the second stands in a file that no grant lets an agent read
+
+
+@dataclass
+class Session:
+    badge: Badge
+    token: str
+    root: Path
+
+
+@dataclass
+class Stage:
+    world: World
+    folder: Path
+    gateway: Gateway
+    url: str
+    http: httpx2.AsyncClient
+    other: Session
+    sessions: int = 1
+    undo: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @property
+    def outside(self) -> Path:
+        return self.folder / "outside"
+
+    async def session(self) -> Session:
+        self.sessions += 1
+        return await _signed_in(self.world, self.sessions)
+
+    def names(self, session: Session) -> dict[str, str]:
+        host = self.url.split("/")[2]
+        return {
+            "url": self.url,
+            "host": host,
+            "port": host.split(":")[1],
+            "token": session.token,
+            "session": session.badge.session,
+            "own": session.badge.branch,
+            "others_token": self.other.token,
+            "others_session": self.other.badge.session,
+            "others_branch": self.other.badge.branch,
+            "others_root": str(self.other.root),
+            "outside": str(self.outside),
+            "base": self.world.base,
+            "secret": SECRET,
+        }
+
+    @asynccontextmanager
+    async def arranged(self, call: Call, session: Session) -> AsyncIterator[None]:
+        """Everything that stands in `before`, in order, until the end of the block."""
+        async with AsyncExitStack() as self.undo:
+            for step in call.before:
+                await self._arrange(step, session)
+            yield
+
+    @asynccontextmanager
+    async def broken(self, call: Call, session: Session) -> AsyncIterator[None]:
+        async with AsyncExitStack() as self.undo:
+            await self._arrange(call.broken, session)
+            yield
+
+    async def _arrange(self, steps: Mapping[str, Any], session: Session) -> None:
+        for verb, value in steps.items():
+            await VERBS[verb](self, session, spelt_out(value, self.names(session)))
+
+    async def send(self, call: Call, session: Session) -> Answer:
+        """The last answer, with the texts of all."""
+        answers = [await send(self.http, call, self.names(session)) for _ in range(call.times)]
+        return replace(answers[-1], text="\n".join(one.text for one in answers))
+
+
+@asynccontextmanager
+async def staged(folder: Path) -> AsyncIterator[Stage]:
+    world = World(folder)
+    (folder / "outside").mkdir()
+    (folder / "outside" / "secret.txt").write_text(SECRET)
+    gateway = Gateway(world.desk, world.toolbox)
+    url = await gateway.start()
+    try:
+        async with httpx2.AsyncClient(trust_env=False, timeout=ANSWER_S) as http:
+            yield Stage(world, folder, gateway, url, http, await _signed_in(world, 1))
+    finally:
+        await gateway.stop()
+
+
+async def _signed_in(world: World, number: int) -> Session:
+    delivery = DeliveryId(f"shop-{number:06x}")
+    session = session_of(delivery, 1)
+    badge = replace(await world.begin(session), delivery=delivery, branch=Branch(author_branch(delivery, 1)))
+    return Session(badge, world.desk.sign_in(badge), world.root(session))
