@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.ids import NAME, Branch, Digest, MicroUsd, Repository, Service, digest_of
@@ -25,6 +25,7 @@ from rbac.load import SHIPPED
 FILE = "flyball.toml"
 STATE = ".flyball"
 MAX_BYTES = 200_000
+MIN_REASONING_DAYS = 184  # Regulation (EU) 2024/1689, article 19: six months
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 Usd = Annotated[float, Field(gt=0, le=100_000)]
@@ -151,8 +152,14 @@ class LedgerSection(Section):
 
 
 class PrivacySection(Section):
-    # Regulation (EU) 2024/1689, article 19: logs are kept for at least six months.
-    reasoning_days: Annotated[int, Field(ge=184, le=36_500)] = 400
+    reasoning_days: Annotated[int, Field(ge=1, le=36_500)] = 400
+
+    @field_validator("reasoning_days")
+    @classmethod
+    def _six_months_at_least(cls, days: int) -> int:
+        if days < MIN_REASONING_DAYS:
+            raise ValueError(f"is below {MIN_REASONING_DAYS}: the AI Act, article 19, asks for six months")
+        return days
 
 
 class BudgetSection(Section):

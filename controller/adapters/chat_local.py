@@ -11,7 +11,7 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -41,9 +41,11 @@ class Message(Fact):
 class LocalChat:
     """`Hands` for chat.tell, and the reader of what was told. Safe to use from several processes on the same file."""
 
-    def __init__(self, outbox: Path, clock: Clock) -> None:
+    def __init__(self, outbox: Path, clock: Clock, clean: Callable[[str], str] = str) -> None:
+        """`clean` takes secrets out of a text before it is told."""
         self._outbox = outbox
         self._clock = clock
+        self._clean = clean
 
     async def act(self, key: EffectKey, verb: Verb) -> Told:
         """Tell it once: a key that has been told already is only looked up."""
@@ -76,7 +78,12 @@ class LocalChat:
                 return before
             number = content.count(b"\n") + 1
             message = Message(
-                number=number, at=self._clock.now(), key=key, to=tell.to, thread=tell.thread, text=tell.text
+                number=number,
+                at=self._clock.now(),
+                key=key,
+                to=tell.to,
+                thread=tell.thread,
+                text=self._clean(tell.text),
             )
             _append(file, content, canonical(message.model_dump(mode="json")) + b"\n", self._outbox)
             return Told(message=str(number))

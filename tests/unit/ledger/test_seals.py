@@ -9,7 +9,8 @@ import pytest
 
 from controller.errors import Permanent, Unavailable
 from controller.ledger.blobs import FileBlobs
-from controller.ledger.seals import PSEUDONYM_KEY, SEALING_KEY, LocalSeals
+from controller.ledger.key_store import MASTER_KEY
+from controller.ledger.seals import PSEUDONYM_KEY, REDACTION_KEY, LocalSeals
 
 TEXT = "please ask Grüneberg in room 7"
 
@@ -53,7 +54,7 @@ async def test_the_same_text_sealed_twice_cannot_be_told_to_be_the_same(seals: L
 
 async def test_a_destroyed_key_erases_the_text_at_once_and_for_good(seals: LocalSeals, keys: Path) -> None:
     sealed = await seals.seal(TEXT)
-    (keys / SEALING_KEY).unlink()
+    assert LocalSeals(keys, seals._blobs).keys.destroy(sealed.key_id)  # by another process
     with pytest.raises(Permanent, match="has been destroyed"):
         await seals.open(sealed)
     later = await seals.seal(TEXT)
@@ -76,9 +77,11 @@ async def test_a_ciphertext_that_was_altered_does_not_open(seals: LocalSeals, bl
 
 
 async def test_keys_are_readable_by_their_owner_only(seals: LocalSeals, keys: Path) -> None:
-    await seals.seal(TEXT)
-    seals.pseudonym("U123")
-    assert modes_of(keys) == {keys.name: 0o700, SEALING_KEY: 0o600, PSEUDONYM_KEY: 0o600}
+    await seals.seal(TEXT, subject=seals.pseudonym("U123"))
+    seals.remember("U123")
+    own, folders = {MASTER_KEY, PSEUDONYM_KEY, REDACTION_KEY}, {"person", "names"}
+    assert modes_of(keys) == {keys.name: 0o700} | dict.fromkeys(own, 0o600) | dict.fromkeys(folders, 0o700)
+    assert {mode for name in folders for mode in list(modes_of(keys / name).values())[1:]} == {0o600}
 
 
 def test_a_person_keeps_a_pseudonym_that_says_nothing_without_the_key(
@@ -91,10 +94,10 @@ def test_a_person_keeps_a_pseudonym_that_says_nothing_without_the_key(
     assert LocalSeals(tmp_path / "elsewhere", blobs).pseudonym("ada@example.org") != name
 
 
-async def test_pseudonyms_outlive_the_sealing_key(seals: LocalSeals, keys: Path) -> None:
+async def test_pseudonyms_outlive_the_key_of_the_person(seals: LocalSeals) -> None:
     name = seals.pseudonym("ada@example.org")
-    await seals.seal(TEXT)
-    (keys / SEALING_KEY).unlink()
+    sealed = await seals.seal(TEXT, subject=name)
+    assert seals.keys.destroy(sealed.key_id)
     assert seals.pseudonym("ada@example.org") == name
 
 

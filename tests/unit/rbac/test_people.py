@@ -29,6 +29,7 @@ ACTS = (
     "revoke",
     "clients",
     "privacy",
+    "read",
 )
 TEAM = People(
     {
@@ -39,9 +40,9 @@ TEAM = People(
     }
 )
 MAY = {
-    "ann": {"ask", "hold", "release"},
-    "ben": {"ask", "hold", "release", "approve", "reject"},
-    "cleo": {"hold", "release", "stop", "resume", "revoke", "unstick", "promote"},
+    "ann": {"ask", "read", "hold", "release"},
+    "ben": {"ask", "read", "hold", "release", "approve", "reject"},
+    "cleo": {"hold", "release", "stop", "resume", "revoke", "unstick", "promote", "read"},
     "olga": {*ACTS},
     "mallory": set[str](),
     "": set[str](),
