@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from controller import VERSION
-from controller.commands import clients, people, record, work
+from controller.commands import clients, ledger, people, privacy, record, work
 from controller.commands.demo import demo
 from controller.commands.pin import pin
 from controller.commands.rbac import rbac
@@ -51,6 +51,10 @@ for command in (
     record.log,
     record.graph,
     rbac,
+    privacy.privacy,
+    ledger.sign,
+    ledger.witness,
+    ledger.keys,
 ):
     main.add_command(command)
 

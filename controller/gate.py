@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -34,8 +34,11 @@ from controller.domain.ids import (
 )
 from controller.domain.verbs import Port, Verb
 from controller.errors import Permanent, Refused, Temporary
-from controller.ports import Blocked, Clock, Done, Failed, Hands, Log, Outcome, Pending, Rejected, Unknown
+from controller.history.citing import opened
+from controller.ports import Blocked, Clock, Done, Failed, Hands, Log, Outcome, Pending, Rejected, Seals, Unknown
 
+REFUSED = "effect/refused: the world refused it, and nothing was changed"
+SAID_CHARS = 4_000  # of what the world said
 ACT_MARGIN_S = 2  # an act times out this long before its deadline, so that nobody takes over while it may still land
 
 
@@ -57,6 +60,9 @@ class Grants(Protocol):
     def may(self, agent: str, verb: Verb, subject: StreamId) -> Grant: ...
 
 
+async def _at_once(_: int) -> None: ...
+
+
 class EffectGate:
     """`ports.Gate` over a log, the grants, and the hands that act."""
 
@@ -69,11 +75,16 @@ class EffectGate:
         hands: Mapping[Port, Hands],
         worker: str,
         gone: Callable[[str], bool] = lambda _: False,
+        seals: Seals | None = None,
+        covered: Callable[[int], Awaitable[None]] = _at_once,
     ) -> None:
         """`gone`: this worker has ended, and nothing that it has asked of these hands can happen unseen any more.
 
         Only hands on this machine, which know a key that is still under way, can promise that. A request to a distant
-        forge may land after its sender has died: there the deadline is waited for.
+        forge may land after its sender has died: there the deadline is waited for. `seals=None`: what the world says
+        when it refuses stands in clear. `covered` returns when the intent at that log index is published as far as
+        effects must wait for (a signature, a witness), and raises Unavailable when it is not in time; what is safe
+        waits for nobody.
         """
         self._log = log
         self._clock = clock
@@ -81,6 +92,8 @@ class EffectGate:
         self._hands = hands
         self._worker = worker
         self._gone = gone
+        self._seals = seals
+        self._covered = covered
         self._in_flight: set[EffectKey] = set()
 
     async def act(
@@ -141,7 +154,7 @@ class EffectGate:
             owner=self._worker,
             fence=1,
             deadline=self._clock.now() + timedelta(seconds=verb.deadline_s),
-            decision=decision,
+            decision=decision.under(self._grants.digest),
             allowed_by=grant.rules,
         )
         stream = effect_stream(effect.key)
@@ -213,15 +226,25 @@ class EffectGate:
 
     async def _do(self, verb: Verb, effect: fx.Effect, caller: Caller, *, how: str, at: int) -> Outcome:
         try:
-            result = await self._bounded(self._hands[verb.port].act(effect.key, verb), verb)
+            result = await self._bounded(self._published_and_acted(verb, effect.key, at), verb)
         except Permanent as no:
-            return await self._end(
-                effect, e.EffectFailed(fence=effect.fence, reason=str(no)[:600]), Failed(str(no)), caller
-            )
+            return await self._end(effect, await self._refused(effect, str(no)), Failed(str(no)), caller)
         except (Temporary, TimeoutError):
             # It may or may not have happened. The intent stays open; after the deadline somebody claims it and looks.
             return Pending(effect.deadline or self._clock.now())
         return await self._done(effect, result, how, caller, at)
+
+    async def _published_and_acted(self, verb: Verb, key: EffectKey, at: int) -> Any:
+        if verb.direction == "forward":
+            await self._covered(at)
+        return await self._hands[verb.port].act(key, verb)
+
+    async def _refused(self, effect: fx.Effect, said: str) -> e.EffectFailed:
+        """A build that failed and an instance that died quote what others wrote: their words go sealed."""
+        if self._seals is None:
+            return e.EffectFailed(fence=effect.fence, reason=said[:600])
+        detail = await self._seals.seal(said[:SAID_CHARS])
+        return e.EffectFailed(fence=effect.fence, reason=REFUSED, detail=detail)
 
     async def _done(self, effect: fx.Effect, result: Any, how: str, caller: Caller, at: int) -> Outcome:
         text = json.dumps(result.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -243,7 +266,9 @@ class EffectGate:
             entries = await self._log.read(effect_stream(effect.key))
             return Done(verb.result.model_validate_json(effect.result), entries[0].index)
         if effect.state is fx.EffectState.FAILED:
-            return Failed(effect.reason)
+            last = (await self._log.read(effect_stream(effect.key)))[-1].event
+            said = last.detail if isinstance(last, e.EffectFailed) else None
+            return Failed(await opened(self._seals, said) if self._seals and said else effect.reason)
         return Unknown(effect.reason)
 
     async def _bounded(self, act: Any, verb: Verb) -> Any:

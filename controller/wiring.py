@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -35,9 +37,10 @@ from controller.domain.events import ControllerStarted, Label, SessionStarted
 from controller.domain.ids import CONTROL, Digest, Repository, SessionId, delivery_stream, digest_of, session_stream
 from controller.domain.session import fold as fold_session
 from controller.domain.verbs import Port
-from controller.errors import ConfigError, Permanent
+from controller.errors import ConfigError, Permanent, Temporary
 from controller.gate import EffectGate
 from controller.ledger.lease import SqliteLease
+from controller.ledger.publication import Need, Publication
 from controller.loop import Loop
 from controller.ports import (
     Badge,
@@ -51,11 +54,16 @@ from controller.ports import (
     ToolDefinition,
 )
 from controller.recording import Folder, Record, open_record
+from controller.service.heartbeat import beat, clock_source
+from controller.service.signing import plan_of, publication_of
+from controller.service.signing_child import signing
 from controller.service.sweep import Pace, Sweep
 from controller.settings import Settings, python_of
 from tools.belt import digest_of_definition
 from tools.gateway import Address
 from tools.mounts import MountHands
+
+logger = logging.getLogger("flyball.controller")
 
 
 @dataclass
@@ -145,8 +153,16 @@ class Embedded:
         return await run_in_workspace(path, command, sandbox=self.sandbox, config=self.ci_config)
 
 
-async def embedded(settings: Settings, root: Path, folder: Folder, config: EdgeConfig | None, label: Label) -> Embedded:
-    """`config=None`: no service is configured."""
+async def embedded(
+    settings: Settings,
+    root: Path,
+    folder: Folder,
+    config: EdgeConfig | None,
+    label: Label,
+    *,
+    clean: Callable[[str], str],
+) -> Embedded:
+    """`config=None`: no service is configured. `clean` takes secrets out of what people are told."""
     clock, repository = SystemClock(), settings.configured(root)
     forge, sandbox = GitForge(folder.forge, clock), await Sandbox.best()
     ci_config = CiConfig(
@@ -171,7 +187,7 @@ async def embedded(settings: Settings, root: Path, folder: Folder, config: EdgeC
         edge=edge,
         platform=EdgePlatform(edge) if edge else NoService(),
         telemetry=EdgeTelemetry(edge, label) if edge else NoService(),
-        chat=LocalChat(folder.outbox, clock),
+        chat=LocalChat(folder.outbox, clock, clean),
     )
 
 
@@ -231,10 +247,12 @@ async def controller(
 ) -> AsyncIterator[Controller]:
     """Everything on the embedded rung, ready to sweep. Closes what it opened, but leaves the edge serving."""
     record = open_record(folder, settings, root)
-    world = await embedded(settings, root, folder, edge_config(settings, root, folder, orphan_seconds, hold_ms), label)
+    config = edge_config(settings, root, folder, orphan_seconds, hold_ms)
+    redactor = record.seals.redactor
+    world = await embedded(settings, root, folder, config, label, clean=lambda text: redactor.redact(text).text)
     workers = LocalWorkers(folder.root / "workers")
     worker = workers.enlist()
-    mounts = await opened_mounts(settings.gateway)
+    mounts, plan = await opened_mounts(settings.gateway), plan_of(folder.root, settings.ledger)
     gate = EffectGate(
         log=record.log,
         clock=record.clock,
@@ -242,6 +260,8 @@ async def controller(
         hands={**world.hands, "mounts": MountHands(mounts, record.seals)},
         worker=worker,
         gone=workers.gone,
+        seals=record.seals,
+        covered=covered_by(publication_of(plan), settings),
     )
     means = Means(record, around(world, record, settings, root), gate, settings, mounts)
     at_work = crew(means, model_of(model, settings))
@@ -249,15 +269,39 @@ async def controller(
     runner = runner_of(ports, at_work, await at_work.gateway.start(), folder.checkpoints, on_progress)
     await announce(ports, settings, label)
     lease = SqliteLease(folder.log, record.clock, gone=workers.gone)
+    heart = asyncio.create_task(beating(record, ports, settings.ledger.heartbeat_seconds), name="heartbeat")
     try:
         sweep = Sweep(ports, Loop(ports), lease, runner.run, pace or Pace())
-        yield Controller(record, ports, sweep, world.edge, at_work.gateway.address)
+        async with signing(plan):
+            yield Controller(record, ports, sweep, world.edge, at_work.gateway.address)
     finally:
+        heart.cancel()
+        await asyncio.wait({heart})
         await at_work.close()
         if world.edge is not None:
             await world.edge.close()
         record.close()
         workers.leave()
+
+
+def covered_by(publication: Publication, settings: Settings) -> Callable[[int], Awaitable[None]]:
+    """What an intent waits for before its effect is acted, by `ledger.effects_wait_for`."""
+    need = Need(settings.ledger.effects_wait_for)
+
+    async def covered(index: int) -> None:
+        await publication.covers(index, need, COVERED_WITHIN_S)
+
+    return covered
+
+
+async def beating(record: Record, ports: Ports, every_seconds: int) -> None:
+    """A log that does not answer for a while is everybody's trouble, and no reason to beat no more."""
+    while True:
+        try:
+            await beat(record.log, record.clock, ports.caller, every_seconds)
+        except Temporary as error:
+            logger.warning("the heartbeat waits for the log: %s", error)
+            await record.clock.sleep(every_seconds / 2)
 
 
 def around(world: Embedded, record: Record, settings: Settings, root: Path) -> Surroundings:
@@ -282,13 +326,16 @@ def model_of(choice: ModelChoice, settings: Settings) -> AnthropicModel:
 async def announce(ports: Ports, settings: Settings, label: Label) -> None:
     """Which program, under which rules and settings, writes from here on."""
     started = ControllerStarted(version=VERSION, policy=ports.caller.policy, settings=settings.digest, label=label)
+    clock = await clock_source()
     for _ in range(ANNOUNCEMENTS):
         row = await ports.log.stream(CONTROL)
         expect = {CONTROL: row.version if row else 0}
-        if isinstance(await ports.log.append([Draft(CONTROL, started)], expect=expect, by=ports.caller), Receipt):
+        drafts = [Draft(CONTROL, started), Draft(CONTROL, clock)]
+        if isinstance(await ports.log.append(drafts, expect=expect, by=ports.caller), Receipt):
             return
 
 
+COVERED_WITHIN_S = 5.0  # below the deadline of every effect
 ANNOUNCEMENTS = 10  # tries beside other controllers that start, and people who stop things
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from controller.errors import FlyballError, Permanent, Unavailable
 from controller.ledger import sql
+from controller.ledger.tile_rows import complete_tiles
 
 MEMORY = ":memory:"
 BUSY_S = 5.0  # how long a writer waits for another process's transactions; one takes milliseconds
@@ -102,14 +103,29 @@ def _prepare(db: sqlite3.Connection, path: str, sync: Sync) -> None:
     db.execute(f"PRAGMA synchronous = {sync.value}")
     db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the platter; no effect elsewhere
     db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (version,) = db.execute(sql.VERSION).fetchone()
     if version > sql.SCHEMA_VERSION:
         raise Permanent(
             f"the log at {path} has schema {version}, this Flyball knows {sql.SCHEMA_VERSION}", "Run a newer Flyball"
         )
-    if version < sql.SCHEMA_VERSION:
+    if version == 0:
         db.executescript(sql.SCHEMA)
     db.execute("PRAGMA busy_timeout = 0")  # from here on `transaction` does the waiting
+    if version == 1:
+        _migrate_from_1(db)
+
+
+def _migrate_from_1(db: sqlite3.Connection) -> None:
+    """Give an older log its tiles: all of them or none, and once, whoever opens it first. Seconds a million entries."""
+    with transaction(db):
+        (version,) = db.execute(sql.VERSION).fetchone()
+        if version != 1:
+            return
+        create, done = sql.MIGRATE_FROM_1
+        db.execute(create)
+        (size,) = db.execute(sql.SIZE).fetchone()
+        complete_tiles(db, 0, size)
+        db.execute(done)
 
 
 def open_reader(path: str) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""RFC 6962 Merkle trees: what a log of n leaves hashes to, and that a leaf is in it.
+"""RFC 6962 Merkle trees: what a log of n leaves hashes to, that a leaf is in it, and that it grew from a smaller one.
 
 A leaf's hash is SHA-256(0x00 || leaf), a node's SHA-256(0x01 || left || right); the prefixes keep a node from being
 passed off as a leaf. The writer keeps only the frontier: the roots of the perfect subtrees that the leaves so far fall
@@ -23,6 +23,14 @@ def leaf_hash(leaf: bytes) -> bytes:
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def fold(hashes: bytes) -> bytes:
+    """The root over 2^k concatenated hashes."""
+    sha256, pair = hashlib.sha256, 2 * HASH_BYTES
+    while len(hashes) > HASH_BYTES:
+        hashes = b"".join([sha256(b"\x01" + hashes[at : at + pair]).digest() for at in range(0, len(hashes), pair)])
+    return hashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
         return EMPTY_ROOT
     if len(leaf_hashes) == 1:
         return leaf_hashes[0]
-    split = _split(len(leaf_hashes))
+    split = split_of(len(leaf_hashes))
     return node_hash(root_of(leaf_hashes[:split]), root_of(leaf_hashes[split:]))
 
 
@@ -82,7 +90,7 @@ def inclusion_proof(index: int, leaf_hashes: Sequence[bytes]) -> list[bytes]:
         raise IndexError(f"leaf {index} of a tree of {len(leaf_hashes)}")
     if len(leaf_hashes) == 1:
         return []
-    split = _split(len(leaf_hashes))
+    split = split_of(len(leaf_hashes))
     if index < split:
         return [*inclusion_proof(index, leaf_hashes[:split]), root_of(leaf_hashes[split:])]
     return [*inclusion_proof(index - split, leaf_hashes[split:]), root_of(leaf_hashes[:split])]
@@ -106,6 +114,57 @@ def includes(root: bytes, size: int, index: int, leaf: bytes, proof: Sequence[by
     return last == 0 and found == root
 
 
-def _split(size: int) -> int:
+def consistency_proof(old: int, leaf_hashes: Sequence[bytes]) -> list[bytes]:
+    """PROOF(old, D[n]) of RFC 9162, section 2.1.4.1. Empty when `old` is 0 or n.
+
+    Raises IndexError for an old size that is not there.
+    """
+    if not 0 <= old <= len(leaf_hashes):
+        raise IndexError(f"a tree of {len(leaf_hashes)} leaves did not grow from one of {old}")
+    return _subproof(old, leaf_hashes, known=True) if old else []
+
+
+def _subproof(old: int, leaf_hashes: Sequence[bytes], *, known: bool) -> list[bytes]:
+    """`known`: the verifier has this subtree's root already, for it is the old tree."""
+    if old == len(leaf_hashes):
+        return [] if known else [root_of(leaf_hashes)]
+    split = split_of(len(leaf_hashes))
+    if old <= split:
+        return [*_subproof(old, leaf_hashes[:split], known=known), root_of(leaf_hashes[split:])]
+    return [*_subproof(old - split, leaf_hashes[split:], known=False), root_of(leaf_hashes[:split])]
+
+
+def extends(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """Whether the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162, section 2.1.4.2).
+
+    Every tree extends the empty one, with an empty proof.
+    """
+    if not 0 <= old <= new or (old == 0 and old_root != EMPTY_ROOT):
+        return False
+    if old in (0, new):
+        return not proof and (old < new or old_root == new_root)
+    path = [old_root, *proof] if old.bit_count() == 1 else list(proof)
+    return bool(path) and _grown_roots(old, new, path) == (old_root, new_root)
+
+
+def _grown_roots(old: int, new: int, path: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """The two roots that a proof leads to. None: it is too long or too short for these sizes."""
+    shift = (~(old - 1) & old).bit_length() - 1  # trailing ones of old - 1: how high the old edge's subtree reaches
+    node, last = (old - 1) >> shift, (new - 1) >> shift
+    before = after = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return None
+        if node & 1 or node == last:
+            before, after = node_hash(sibling, before), node_hash(sibling, after)
+            while not node & 1 and node != 0:
+                node, last = node >> 1, last >> 1
+        else:
+            after = node_hash(after, sibling)
+        node, last = node >> 1, last >> 1
+    return (before, after) if last == 0 else None
+
+
+def split_of(size: int) -> int:
     """The largest power of two below `size`."""
     return 1 << (size - 1).bit_length() - 1

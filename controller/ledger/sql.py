@@ -2,14 +2,14 @@
 
 Times are ISO 8601 in UTC with microseconds, so that text order is time order.
 
-`entries` is the truth and `head` its tree; `streams`, `effects`, `counters` and `control` are the guards, which can be
-rebuilt from it; `leases` belong to nobody's history. The triggers stop accidents, not attackers: whoever may write the
-file may drop them, and `verify` finds what they did.
+`entries` is the truth, `tiles` and `head` its tree; `streams`, `effects`, `counters` and `control` are the guards.
+Tiles and guards can be rebuilt from the entries; `leases` belong to nobody's history. The triggers stop accidents, not
+attackers: whoever may write the file may drop them, and `verify` finds what they did.
 """
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1  # also set by the script below
+SCHEMA_VERSION = 2  # also set by the two scripts below
 
 SCHEMA = """
 BEGIN IMMEDIATE;
@@ -32,6 +32,13 @@ CREATE TABLE IF NOT EXISTS head (
     last_time TEXT NOT NULL
 ) STRICT;
 INSERT OR IGNORE INTO head VALUES (0, 0, x'', '');
+CREATE TABLE IF NOT EXISTS tiles (
+    level INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    hashes BLOB NOT NULL,
+    PRIMARY KEY (level, number)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS streams (
     stream TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
@@ -68,9 +75,24 @@ CREATE TABLE IF NOT EXISTS leases (
     owner TEXT NOT NULL,
     until TEXT NOT NULL
 ) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 COMMIT;
 """
+
+# What version 1 did not have. The tiles themselves are derived from the entries in the same transaction.
+MIGRATE_FROM_1 = (
+    """
+    CREATE TABLE tiles (
+        level INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        root BLOB NOT NULL,
+        hashes BLOB NOT NULL,
+        PRIMARY KEY (level, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "PRAGMA user_version = 2",
+)
+VERSION = "PRAGMA user_version"
 
 # --- entries and their tree -------------------------------------------------------------------------------------------
 
@@ -83,6 +105,17 @@ LEAVES_OF_KINDS = (
     "SELECT idx, leaf FROM entries WHERE idx >= ? AND kind IN (SELECT value FROM json_each(?)) ORDER BY idx LIMIT ?"
 )
 ALL_ENTRIES = "SELECT idx, stream, version, kind, leaf FROM entries ORDER BY idx"
+SIZE = "SELECT size FROM head"
+LEAF = "SELECT leaf FROM entries WHERE idx = ?"
+LEAVES_FROM_TO = "SELECT leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+
+# `root` stands before `hashes`, so that reading it alone does not touch the pages that the hashes spill to.
+TILE = "SELECT hashes FROM tiles WHERE level = ? AND number = ?"
+TILE_AND_ROOT = "SELECT hashes, root FROM tiles WHERE level = ? AND number = ?"
+TILE_ROOTS = "SELECT root FROM tiles WHERE level = ? AND number >= ? AND number < ? ORDER BY number"
+TILES = "SELECT level, number FROM tiles ORDER BY level, number"
+TILES_STORED = "SELECT coalesce(max(number) + 1, 0) FROM tiles WHERE level = ?"
+ADD_TILE = "INSERT OR REPLACE INTO tiles (level, number, root, hashes) VALUES (?, ?, ?, ?)"
 
 # --- guards -----------------------------------------------------------------------------------------------------------
 

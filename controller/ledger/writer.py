@@ -2,9 +2,9 @@
 
 The write lock is taken first. Each append in turn is tested against everything before it, in the log or in this group:
 expectations, then guards, then the stream's own rules. One that fails takes no index and harms no other. The rest get
-contiguous indices and a time that never runs backwards; entries, guards and the tree's frontier are written together
-and committed once. Whatever is projected is projected from the leaf as it reads back, so that guards rebuilt from the
-log cannot differ, and nothing is stored that cannot be read.
+contiguous indices and a time that never runs backwards; entries, guards, the tiles that they complete and the tree's
+frontier are written together and committed once. Whatever is projected is projected from the leaf as it reads back, so
+that guards rebuilt from the log cannot differ, and nothing is stored that cannot be read.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from controller.ledger import guard_rows, sql
 from controller.ledger.admission import Admission
 from controller.ledger.database import explained, to_text, to_time, transaction
 from controller.ledger.merkle import Frontier
+from controller.ledger.tile_rows import complete_tiles
+from controller.ledger.tiles import MAX_BUNDLED_BYTES
 from controller.ports import Clock, Receipt, Rejected
 
-MAX_LEAF_BYTES = 1024 * 1024  # an event of this size carries what belongs into a blob
+MAX_LEAF_BYTES = MAX_BUNDLED_BYTES  # the log is served in bundles that say an entry's length in 16 bits
 MAX_DRAFTS = 1000  # in one append
 KEPT_ENTRIES = 2048
 KEPT_LEAF_BYTES = 16 * 1024  # larger ones are read back each time: the entries kept stay below 32 MiB of leaves
@@ -116,6 +118,7 @@ class Writer:
             outcome, tip = self._one(append, tip)
             outcomes.append(outcome)
         if tip.last_time is not None and tip is not start:
+            complete_tiles(self.db, start.frontier.size, tip.frontier.size)
             self.db.execute(sql.MOVE_HEAD, (tip.frontier.size, tip.frontier.to_bytes(), to_text(tip.last_time)))
         return outcomes
 
@@ -161,7 +164,7 @@ class Writer:
             leaf = encode(index, versions[draft.stream], time, draft, append.by)
             if len(leaf) > MAX_LEAF_BYTES:
                 what = f"{draft.event.kind()} for {draft.stream} has {len(leaf)} bytes of at most {MAX_LEAF_BYTES}"
-                raise Permanent(what, "Put its bulk into a blob and name the digest")
+                raise Permanent(f"{what}, the most that a bundle of entries can say", "Put its bulk into a blob")
             entries.append(entry_of(index, leaf))
         return entries
 

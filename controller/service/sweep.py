@@ -26,8 +26,10 @@ from controller.errors import Temporary
 from controller.loop import MACHINES, Driven, Loop, backoff_seconds
 from controller.ports import Held, Lease, Ports
 from controller.service.breakers import trip
+from controller.service.leftovers import Leftovers
 
 logger = logging.getLogger("flyball.sweep")
+LEFTOVERS = StreamId("leftovers")  # no stream of the log: how that look is named among the drives
 
 RunSession = Callable[[SessionId], Awaitable[object]]
 
@@ -57,6 +59,10 @@ class Sweep:
     driving: dict[StreamId, asyncio.Task[None]] = field(default_factory=dict)
     held: dict[StreamId, Held] = field(default_factory=dict)
     next_sweep: datetime | None = None  # None: has not swept yet
+    leftovers: Leftovers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.leftovers = Leftovers(self.ports)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Then running drives finish and sessions are let go: the log knows where they are."""
@@ -75,6 +81,7 @@ class Sweep:
             if self.next_sweep is None or now >= self.next_sweep:
                 await self._sweep(now)
                 self.next_sweep = now + timedelta(seconds=self.pace.sweep)
+                self._look_for_leftovers()
         except Temporary as error:
             logger.warning("the log does not answer, trying again: %s", error)
             return
@@ -109,6 +116,7 @@ class Sweep:
         if kind_of(entry.stream) != "effect":
             for row in await self.ports.log.waiting_on(entry.stream):
                 self._soon(row.stream, now)
+        self.leftovers.hear(entry)
         if isinstance(entry.event, e.TrafficRestored):
             await trip(self.ports, entry)
 
@@ -135,6 +143,20 @@ class Sweep:
         task = asyncio.create_task(self._drive(stream), name=stream)
         self.driving[stream] = task
         task.add_done_callback(lambda _: self.driving.pop(stream, None))
+
+    def _look_for_leftovers(self) -> None:
+        """Beside the drives: a message may take seconds."""
+        if LEFTOVERS not in self.driving:
+            self.driving[LEFTOVERS] = asyncio.create_task(self._leftovers(), name=LEFTOVERS)
+            self.driving[LEFTOVERS].add_done_callback(lambda _: self.driving.pop(LEFTOVERS, None))
+
+    async def _leftovers(self) -> None:
+        try:
+            await self.leftovers.look()
+        except Temporary as error:
+            logger.warning("effects that were left over are looked for again: %s", error)
+        except Exception:
+            logger.exception("a defect while looking for effects that were left over")
 
     async def _drive(self, stream: StreamId) -> None:
         try:

@@ -64,9 +64,25 @@ from controller.domain.events.effect import (
     EffectIntended,
     EffectUnknown,
 )
+from controller.domain.events.ledger import (
+    ClockSource,
+    Heartbeat,
+    SigningKeyRotated,
+)
 from controller.domain.events.people import (
     AgentActed,
     PersonActed,
+)
+from controller.domain.events.privacy import (
+    KeyDestroyed,
+    LegalHoldLifted,
+    LegalHoldSet,
+    ReasoningRead,
+    RetentionApplied,
+)
+from controller.domain.events.provenance import (
+    MergeAttested,
+    MergeUnattested,
 )
 from controller.domain.events.queue import (
     Evicted,
@@ -126,6 +142,7 @@ __all__ = [
     "ClientRetired",
     "ClientSessionEnded",
     "ClientSessionStarted",
+    "ClockSource",
     "ControllerStarted",
     "DeliveryConfirmed",
     "DeliveryRegressed",
@@ -138,12 +155,18 @@ __all__ = [
     "Evicted",
     "Frozen",
     "HandedOver",
+    "Heartbeat",
     "HowIssued",
+    "KeyDestroyed",
     "Label",
     "Landed",
     "LandingChecked",
     "LandingPlanned",
     "LandingVoided",
+    "LegalHoldLifted",
+    "LegalHoldSet",
+    "MergeAttested",
+    "MergeUnattested",
     "Merged",
     "ModelCallReserved",
     "NothingToDeploy",
@@ -152,6 +175,7 @@ __all__ = [
     "PolicyProposed",
     "Promoted",
     "PullRequestOpened",
+    "ReasoningRead",
     "ReasoningRecorded",
     "RegressionClosed",
     "RegressionFound",
@@ -162,6 +186,7 @@ __all__ = [
     "ReleaseResumed",
     "ReplyRecorded",
     "Resumed",
+    "RetentionApplied",
     "RiskClassified",
     "RolledBack",
     "RolloutJoined",
@@ -171,6 +196,7 @@ __all__ = [
     "SessionResumed",
     "SessionRevoked",
     "SessionStarted",
+    "SigningKeyRotated",
     "StepFailed",
     "StepPassed",
     "StepStarted",

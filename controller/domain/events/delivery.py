@@ -75,6 +75,7 @@ class ChangeAuthored(Event):
     cost_micro_usd: MicroUsd
     tainted: bool
     summary: Sealed | None = None
+    decision: Decision | None = None  # why this head was taken; None: an older log
 
 
 class PullRequestOpened(Event):
@@ -84,10 +85,13 @@ class PullRequestOpened(Event):
 
 
 class TestFailure(Fact):
+    """`test` is a name in clear that says nothing: the real one is sealed (older logs have the real one in clear)."""
+
     __test__ = False
     test: str
     verdict: Literal["defect", "flaky", "unknown"]
     message: Sealed
+    name: Sealed | None = None  # None: an older log, where `test` is the name itself
 
 
 class CiStarted(Event):
@@ -116,6 +120,8 @@ class CiReported(Event):
     run: str
     isolation: str  # which sandbox ran it, in words
     log: Sealed  # what the run printed
+    results: Sealed | None = None  # `CiResults`, test by test; None: an older log
+    decision: Decision | None = None  # why it is green or red; None: an older log
 
 
 class RiskClassified(Event):
@@ -153,6 +159,7 @@ class SentBack(Event):
     reason: str
     new_head: Commit | None = None  # with PROPOSED only: the rebased head, and
     new_base: Commit | None = None  # what it now stands on
+    detail: Sealed | None = None  # names of files and tests; None: nothing to add
 
 
 class RolloutJoined(Event):
@@ -201,7 +208,7 @@ class HandedOver(Event):
 class Abandoned(Event):
     terminal: ClassVar[bool] = True
     reason: str
-    detail: Sealed | None = None
+    detail: Sealed | None = None  # words of a model, a program or a person; None: nothing to add
 
 
 class Superseded(Event):
@@ -213,10 +220,12 @@ class StepFailed(Event):
     step: str
     error: str
     attempt: int
+    detail: Sealed | None = None  # what the world said; None: nothing to add
 
 
 class Stuck(Event):
     reason: str
+    detail: Sealed | None = None  # what the world said; None: nothing to add
 
 
 class Unstuck(Event):

@@ -12,6 +12,7 @@ from controller.domain.ids import (
     EffectKey,
     StreamId,
 )
+from controller.domain.sealed import Sealed
 
 
 class EffectIntended(Event):
@@ -52,6 +53,7 @@ class EffectFailed(Event):
     terminal: ClassVar[bool] = True
     fence: int
     reason: str
+    detail: Sealed | None = None  # in the world's own words; None: nothing to add, or an older log
 
 
 class EffectUnknown(Event):

@@ -10,6 +10,7 @@ from controller.domain.ids import (
     Commit,
     DeliveryId,
 )
+from controller.domain.sealed import Sealed
 
 
 class LandingPlanned(Event):
@@ -27,7 +28,8 @@ class LandingChecked(Event):
     passed: bool
     run: str
     reused: bool  # the very same commit had been tested for the pull request
-    failures: tuple[str, ...]
+    failures: tuple[str, ...]  # names in clear that say nothing (older logs have the real ones)
+    detail: Sealed | None = None  # the tests' names, or why the run broke; None: it passed, or an older log
 
 
 class LandingVoided(Event):
@@ -35,6 +37,7 @@ class LandingVoided(Event):
 
     landing: int
     reason: str
+    detail: Sealed | None = None  # what the forge said; None: nothing to add
 
 
 class Landed(Event):
@@ -55,3 +58,4 @@ class Evicted(Event):
     reason: str
     new_head: Commit | None = None  # the clean rebase, if there is one, and
     new_base: Commit | None = None  # what it now stands on
+    detail: Sealed | None = None  # names of files and tests; None: nothing to add

@@ -13,6 +13,7 @@ from controller.domain.ids import (
     Repository,
     Service,
 )
+from controller.domain.sealed import Sealed
 from controller.domain.verdict import Boundaries, Phi, Verdict
 
 
@@ -95,6 +96,7 @@ class RegressionFound(Event):
     first_bad_request_at: datetime | None  # None: no request failed
     verdict: Verdict | None  # None: no statistics were needed
     decision: Decision
+    detail: Sealed | None = None  # last words of a build or an instance; None: nothing to add
 
 
 class WeightLapsed(Event):
@@ -110,6 +112,7 @@ class ReleasePaused(Event):
 
     release: int
     reason: str
+    detail: Sealed | None = None  # why it was stopped, in the words of whoever did; None: nothing to add
 
 
 class ReleaseResumed(Event):
@@ -141,6 +144,7 @@ class TrafficRestored(Event):
 class RolloutStuck(Event):
     release: int
     reason: str
+    detail: Sealed | None = None  # what the platform said; None: nothing to add
 
 
 class RegressionClosed(Event):

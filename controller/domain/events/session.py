@@ -57,6 +57,8 @@ class ReplyRecorded(Event):
     model: str
     label: Label
     request_id: str
+    thinking: Digest | None = None  # of the model's thinking as it came; None: it returned none
+    thinking_sealed: Sealed | None = None  # a supplement: nothing needs it, and it may be erased
 
 
 class CallRecord(Fact):

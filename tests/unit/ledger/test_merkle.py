@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.ledger.merkle import EMPTY_ROOT, Frontier, includes, inclusion_proof, leaf_hash, root_of
+from controller.ledger.merkle import (
+    EMPTY_ROOT,
+    Frontier,
+    consistency_proof,
+    extends,
+    fold,
+    includes,
+    inclusion_proof,
+    leaf_hash,
+    root_of,
+)
 
 # The leaves, roots and proofs of google/certificate-transparency's merkle tree tests, over which RFC 6962 logs agree.
 LEAVES = [
@@ -38,6 +48,24 @@ PROOF_OF_LEAF_5_IN_8 = [
     "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
     "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
 ]
+
+# Their consistency proofs, by old and new size.
+GROWTH = {
+    (1, 8): (
+        "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+    ),
+    (6, 8): (
+        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ),
+    (2, 5): (
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+    ),
+}
 
 
 def grown(leaves: list[bytes]) -> Frontier:
@@ -78,6 +106,43 @@ def test_a_proof_holds_for_its_own_leaf_place_and_tree_only(leaves: list[bytes],
     assert not includes(root, size, size, leaves[index], proof)
     if proof:
         assert not includes(root, size, index, leaves[index], proof[:-1])
+
+
+@pytest.mark.parametrize(("old", "new"), list(GROWTH))
+def test_the_reference_growth_is_found_and_believed(old: int, new: int) -> None:
+    proof = consistency_proof(old, [leaf_hash(leaf) for leaf in LEAVES[:new]])
+    assert [node.hex() for node in proof] == list(GROWTH[old, new])
+    assert extends(old, bytes.fromhex(ROOTS[old]), new, bytes.fromhex(ROOTS[new]), proof)
+
+
+@given(st.integers(1, 70), st.integers(0, 70), st.data())
+def test_growth_is_believed_for_its_own_trees_only(new: int, old: int, data: st.DataObject) -> None:
+    hashes, old = [leaf_hash(b"%d" % index) for index in range(new)], min(old, new)
+    before, after, proof = root_of(hashes[:old]), root_of(hashes), consistency_proof(old, hashes)
+    assert extends(old, before, new, after, proof)
+    assert not extends(old, before, new, after, [*proof, EMPTY_ROOT])
+    assert not extends(old, bytes(32), new, after, proof)
+    assert not extends(old + new + 1, before, new, after, proof)
+    if 0 < old < new:
+        assert not extends(old, before, new, bytes(32), proof)
+        assert not extends(old, before, new, after, proof[:-1])
+        assert not extends(old, before, new, after, [])
+        at = data.draw(st.integers(0, len(proof) - 1))
+        assert not extends(old, before, new, after, [*proof[:at], bytes(32), *proof[at + 1 :]])
+
+
+def test_a_rewritten_history_has_no_proof_of_growth() -> None:
+    honest = [leaf_hash(b"%d" % index) for index in range(50)]
+    rewritten = [*honest[:20], leaf_hash(b"another"), *honest[21:], leaf_hash(b"50")]
+    for old in range(1, 51):
+        proof = consistency_proof(old, rewritten)
+        assert extends(old, root_of(honest[:old]), 51, root_of(rewritten), proof) is (old <= 20)
+
+
+def test_folding_a_power_of_two_is_the_recursive_root() -> None:
+    for height in range(9):
+        hashes = [leaf_hash(b"%d" % index) for index in range(1 << height)]
+        assert fold(b"".join(hashes)) == root_of(hashes)
 
 
 def test_a_node_cannot_be_passed_off_as_a_leaf() -> None:

@@ -16,7 +16,7 @@ from controller.domain.entry import Caller, Draft
 from controller.domain.ids import Branch, DeliveryId, Digest, Repository, StreamId
 from controller.domain.sealed import Sealed
 from controller.errors import ConfigError, Permanent, Unavailable
-from controller.ledger import database
+from controller.ledger import database, sql
 from controller.ledger.sqlite import SqliteLog
 from controller.ledger.verify import verify
 from controller.ports import Clock, Receipt, Rejected
@@ -62,10 +62,10 @@ async def test_a_full_database_acknowledges_nothing_and_works_again_with_space(
     (pages,) = log._writer.db.execute("PRAGMA page_count").fetchone()
     log._writer.db.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(Unavailable, match=r"database or disk is full. Free space"):
-        await say(log, at=1, size=100_000)
+        await say(log, at=1, size=60_000)
     assert (await log.head()).size == 1
     log._writer.db.execute("PRAGMA max_page_count = 1000000")
-    assert await say(log, at=1, size=100_000) == Receipt(1, 2)
+    assert await say(log, at=1, size=60_000) == Receipt(1, 2)
     assert verify(path).whole
 
 
@@ -74,7 +74,7 @@ async def test_when_the_disk_refuses_a_write_the_whole_group_is_told_and_the_app
 ) -> None:
     await say(log)
     with no_file_may_grow_beyond(size_of_wal(path) + 10_000):
-        appends = [say(log, str(n), size=100_000) for n in range(10)]
+        appends = [say(log, str(n), size=60_000) for n in range(10)]
         outcomes = await asyncio.gather(*appends, return_exceptions=True)
     assert {type(found) for found in outcomes} == {Unavailable}
     assert (await log.head()).size == 1
@@ -92,7 +92,7 @@ async def test_a_state_that_was_never_committed_judges_nobody(
     log._writer.db.execute(f"PRAGMA max_page_count = {pages + 2}")
     withdrawn = log.append([Draft(stream, e.Abandoned(reason="withdrawn"))], expect={stream: 1}, by=BY)
     with log._changed:  # both stand in line before the appender takes them as one group
-        group = asyncio.gather(withdrawn, say(log, "big", size=100_000), return_exceptions=True)
+        group = asyncio.gather(withdrawn, say(log, "big", size=60_000), return_exceptions=True)
         await asyncio.sleep(0)
     assert [type(found) for found in await group] == [Unavailable, Unavailable]
     waits = e.Waited(waits_for=e.WaitsFor.FREEZE, until=clock.now(), reason="frozen")
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_log_is_left_alone(path: Path, clock: Clock) -> None:
 def test_a_log_of_a_newer_version_is_left_alone(path: Path, clock: Clock) -> None:
     SqliteLog(path, clock).close()
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute(f"PRAGMA user_version = {sql.SCHEMA_VERSION + 1}")
     with pytest.raises(Permanent, match="Run a newer Flyball"):
         SqliteLog(path, clock)
 

@@ -29,6 +29,7 @@ ACTS = (
     "revoke",
     "clients",
     "privacy",
+    "keys",
     "read",
 )
 TEAM = People(
