@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.commands.common import guarded, json_option, place, print_json, reading, repo_option, run, state_option
+from controller.commands.common import (
+    Place,
+    guarded,
+    json_option,
+    person,
+    place,
+    print_json,
+    reading,
+    repo_option,
+    run,
+    state_option,
+)
 from controller.errors import Refused
 
 if TYPE_CHECKING:
@@ -22,21 +33,28 @@ if TYPE_CHECKING:
 @json_option
 @guarded
 def status(repo: Path | None, state: Path | None, as_json: bool) -> None:
-    with reading(place(repo, state)) as record:
-        run(_status(record, as_json=as_json))
+    found = place(repo, state)
+    with reading(found) as record:
+        run(_status(record, found, as_json=as_json))
 
 
-async def _status(record: Record, *, as_json: bool) -> None:
+async def _status(record: Record, where: Place, *, as_json: bool) -> None:
     from controller.metrics.deliveries import record_of  # noqa: PLC0415
+    from controller.service.heartbeat import ledger_state  # noqa: PLC0415
+    from controller.service.signing import plan_of, publication_of  # noqa: PLC0415
     from controller.terminal.report import delivery_row, print_status  # noqa: PLC0415
 
+    plan = plan_of(record.folder.root, where.settings.ledger)
+    signed = ledger_state(plan.own, publication_of(plan))
     found, head, control = await record_of(record.log), await record.log.head(), await record.log.control()
     if as_json:
         rows = [delivery_row(d, found.spent_on(d.id)) for d in found.deliveries]
         stops = [{"scope": row.scope, "state": row.state, "reason": row.reason} for row in control]
-        print_json({"deliveries": rows, "stops": stops, "log": {"size": head.size, "root": head.root}})
+        log = {"size": head.size, "root": head.root, "signed_size": signed.signed_size, "witness": signed.words}
+        alarms = [{"what": one.what, "since": one.at.isoformat()} for one in signed.alarms]
+        print_json({"deliveries": rows, "stops": stops, "log": log, "alarms": alarms})
         return
-    await print_status(found, control, head, record.seals)
+    await print_status(found, control, head, record.seals, signed)
 
 
 @click.command(help="One delivery's timeline: every entry about it, with the reasons, the rules and the evidence.")
@@ -61,7 +79,7 @@ async def _show(record: Record, delivery: str, *, as_json: bool) -> None:
     if as_json:
         print_json([entry_json(entry, None) for entry in story])
         return
-    await print_story(story, record.seals)
+    await print_story(story, record.reading.seals_for(person(), story))
 
 
 @click.command(help="The messages that people were sent, oldest first.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,7 @@ from controller.domain.entry import Entry
 from controller.domain.guards import ControlRow
 from controller.domain.ids import MicroUsd
 from controller.domain.money import usd
+from controller.ledger.alarms import Alarm
 from controller.ledger.verify import Report
 from controller.metrics.deliveries import Record, Recovery, Spent, phase_times, recoveries, total_ms
 from controller.ports import Head, Seals
@@ -89,7 +90,18 @@ def _next(d: Delivery) -> Iterator[tuple[str, str]]:
             yield f"goes on with: flyball approve {d.id}   or ends with: flyball reject {d.id}", "yellow"
 
 
-async def print_status(record: Record, control: list[ControlRow], head: Head, seals: Seals) -> None:
+class Signed(Protocol):
+    """What is said of the log's signatures."""
+
+    @property
+    def words(self) -> str: ...
+    @property
+    def signed_size(self) -> int: ...
+    @property
+    def alarms(self) -> Sequence[Alarm]: ...
+
+
+async def print_status(record: Record, control: list[ControlRow], head: Head, seals: Seals, signed: Signed) -> None:
     console = Console(highlight=False)
     if record.deliveries:
         console.print(await deliveries_table(record, seals))
@@ -108,7 +120,11 @@ async def print_status(record: Record, control: list[ControlRow], head: Head, se
             console.print(waiting, style="yellow", soft_wrap=True)
     for row in control:
         console.print(f"{row.scope} is {row.state}: {shown(row.reason)}", style="bold red")
-    console.print(f"\nlog: {head.size} entries, root {head.root}", style="bright_black")
+    for alarm in signed.alarms:
+        console.print(f"alarm since {alarm.at:%Y-%m-%d %H:%M}: {shown(alarm.what)}", style="bold red", soft_wrap=True)
+    console.print(f"\nlog: {head.size} entries, root {head.root}", style="bright_black", soft_wrap=True)
+    said = f"signed up to entry {signed.signed_size}; {signed.words}" if signed.signed_size else signed.words
+    console.print(f"     {said}", style="bright_black", soft_wrap=True)
 
 
 async def print_story(story: list[Entry], seals: Seals) -> None:
