@@ -6,6 +6,7 @@ import click
 
 from controller import VERSION
 from controller.commands import clients, ledger, people, privacy, record, work
+from controller.commands.audit import audit
 from controller.commands.demo import demo
 from controller.commands.pin import pin
 from controller.commands.rbac import rbac
@@ -51,6 +52,7 @@ for command in (
     record.log,
     record.graph,
     rbac,
+    audit,
     privacy.privacy,
     ledger.sign,
     ledger.witness,

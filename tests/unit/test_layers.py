@@ -25,6 +25,7 @@ TRESPASSES = {
     "cedar": ("controller/steps/clear.py", "import cedarpy"),
     "mcp": ("controller/gate.py", "import mcp"),
     "jwt": ("controller/desk.py", "import jwt"),
+    "psycopg": ("controller/intake.py", "import psycopg"),
     "langgraph": ("controller/steps/author.py", "import langgraph.graph"),
     "cryptography": ("controller/domain/ids.py", "import cryptography.hazmat"),
     "anthropic": ("controller/agents/nodes.py", "import anthropic"),
