@@ -7,6 +7,7 @@ import click
 from controller import VERSION
 from controller.commands import clients, ledger, people, privacy, record, work
 from controller.commands.audit import audit
+from controller.commands.blame import blame_ai
 from controller.commands.demo import demo
 from controller.commands.pin import pin
 from controller.commands.rbac import rbac
@@ -53,6 +54,7 @@ for command in (
     record.graph,
     rbac,
     audit,
+    blame_ai,
     privacy.privacy,
     ledger.sign,
     ledger.witness,

@@ -276,7 +276,7 @@ class Loop:
         start: Drive = {"stream": stream, "state": before, "moved": False}
         after = await self._graphs[machine.name].ainvoke(start, context=self._ports, config={"recursion_limit": PASSES})
         driven = Driven(after["state"], moved=after["state"].version > before.version)
-        if glance and not driven.moved:
+        if glance and not driven.moved and not await self._is_telling(driven.state):
             self._remember(stream, glance, driven.state)
         return driven
 
@@ -296,6 +296,10 @@ class Loop:
         watched = (delivery_stream(state.id), state.waiting.on, people_stream(state.id), CONTROL)
         rows = [await self._ports.log.stream(one) for one in watched]
         return tuple(row.version if row else 0 for row in rows)
+
+    async def _is_telling(self, state: Delivery) -> bool:
+        """A message is under way, and the step waits for it: it shows in none of the streams that a glance looks at."""
+        return bool(await self._ports.log.live(f"effect/tell/{state.id}/"))
 
     def _remember(self, stream: StreamId, glance: Glance, state: Delivery) -> None:
         self._quiet[stream] = (glance, state)

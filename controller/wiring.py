@@ -53,6 +53,7 @@ from controller.ports import (
     Telemetry,
     ToolDefinition,
 )
+from controller.provenance.attestation_key import attestor_in
 from controller.recording import Folder, Record, open_record
 from controller.service.heartbeat import beat, clock_source
 from controller.service.signing import plan_of, publication_of
@@ -209,6 +210,8 @@ def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, sett
         model_label=at_work.model.label,
         tools=tuple(sorted(definition.name for definition in at_work.definitions)),
         tools_digest=tools_digest(at_work.definitions),
+        origin=settings.ledger.origin,
+        attestor=attestor_in(record.folder.keys),
         caller=Caller("service:controller", Digest(record.authority.digest)),
     )
 

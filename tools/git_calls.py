@@ -26,6 +26,7 @@ FAULTS: Mapping[str, str] = {
     "no_commits": "a branch points at a commit, and nothing else",
     "foreign_objects": "{count} objects neither came with the push nor are in branches that this session may read",
     "unrelated_commits": "its history does not begin in the protected branch's",
+    "signed_off": "{count} of its commits have a Signed-off-by, and agents never sign off; amend them",
     "links": "it adds or changes {count} symlinks; use regular files",
     "submodules": "it adds or changes {count} submodules; leave them as they are",
     "excess_bytes": "it is too large, at {count} bytes or more",

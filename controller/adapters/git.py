@@ -15,13 +15,14 @@ from typing import TypeVar
 
 import pygit2
 
-from controller.adapters import git_merges, git_pulls
+from controller.adapters import git_merges, git_notes, git_pulls
 from controller.adapters.git_pulls import Comment, Pull, PullState, Stored
 from controller.adapters.git_refs import RefMove, writing
 from controller.adapters.git_store import FLYBALL, Identity, Store, branch_ref, commit_of, contains, ref_value
 from controller.domain.base import Fact
 from controller.domain.ids import Branch, Commit, EffectKey, Repository
 from controller.domain.verbs import (
+    AnnotateCommit,
     ClosePullRequest,
     CommentOnPullRequest,
     LandCommit,
@@ -110,6 +111,9 @@ class GitForge:
                 return await self._write(verb.repository, lambda repo: self._close(repo, verb))
             case CommentOnPullRequest():
                 return await self._write(verb.repository, lambda repo: self._comment(repo, key, verb))
+            case AnnotateCommit():
+                now = self._clock.now()
+                return await self._write(verb.repository, lambda repo: git_notes.annotating(repo, verb, self._by, now))
             case _:
                 raise TypeError(f"{verb.name} is no verb of the forge")
 
@@ -126,6 +130,8 @@ class GitForge:
                 return await self._look(verb.repository, lambda repo: _closed(repo, verb))
             case CommentOnPullRequest():
                 return await self._look(verb.repository, lambda repo: _commented(repo, key, verb))
+            case AnnotateCommit():
+                return await self._look(verb.repository, lambda repo: git_notes.found(repo, verb))
             case _:
                 raise TypeError(f"{verb.name} is no verb of the forge")
 

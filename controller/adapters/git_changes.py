@@ -11,6 +11,7 @@ import pygit2
 from pygit2.enums import DeltaStatus, FileMode, SortMode
 
 from controller.domain.ids import Commit
+from controller.provenance.trailers import faults_of_agent_commit
 
 MODULES = b".gitmodules"
 
@@ -98,6 +99,7 @@ def _as_changes(touched: Iterable[_Delta], commits: list[pygit2.Commit]) -> Chan
         "links": modes.count(FileMode.LINK),
         "submodules": modes.count(FileMode.COMMIT) + sum(_names_modules(path) for path in written),
         "unrelated_commits": sum(not commit.parents for commit in commits),
+        "signed_off": sum("signed_off" in faults_of_agent_commit(commit.message) for commit in commits),
     }
     return Changes(
         {fault: count for fault, count in faults.items() if count},

@@ -124,6 +124,41 @@ class CommentOnPullRequest(Verb):
     text: str
 
 
+class Author(Fact):
+    """An agent's session, and the head that it brought. The log says so, whatever the commits say of themselves."""
+
+    head: Commit
+    session: str
+    agent: str
+    model: str
+    delivery: str
+    audit_entry: str  # "<origin>#<index>" of its ChangeAuthored
+    prompt_digest: Digest | None = None  # None: no prompt
+
+
+class Annotated(Fact):
+    agent_lines: int  # lines that agents' sessions added
+    commits: int  # commits that carry a note of lines, the landed one included
+
+
+class AnnotateCommit(Verb):
+    """Notes beside a landed commit: who wrote which lines, and a signed statement of how it landed.
+
+    The commit is not changed. Found again by what the notes say; the notes' refs move by compare-and-swap.
+    """
+
+    name: ClassVar[str] = "forge.annotate"
+    port: ClassVar[Port] = "forge"
+    direction: ClassVar[Direction] = "safe"
+    single: ClassVar[Single] = "probeable"
+    result: ClassVar[type[Fact]] = Annotated
+    repository: Repository
+    base: Commit  # what it landed on: commits that this has are not of this landing
+    commit: Commit
+    authors: tuple[Author, ...]  # empty: no agent took part
+    envelope: str  # DSSE, one line of JSON
+
+
 # --- ci ---------------------------------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,9 @@ from controller.ports.gate import (
     Pending,
     Unknown,
 )
+from controller.ports.provenance import (
+    Attestor,
+)
 from controller.ports.record import (
     Blobs,
     Head,
@@ -72,6 +75,7 @@ from controller.ports.world import (
 
 __all__ = [
     "Allowed",
+    "Attestor",
     "Badge",
     "Baseline",
     "Belt",

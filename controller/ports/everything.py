@@ -12,6 +12,7 @@ from controller.domain.ids import NO_DIGEST, Branch, Digest, Repository, Service
 from controller.domain.verdict import JudgeConfig
 from controller.ports.forge import Forge
 from controller.ports.gate import Gate
+from controller.ports.provenance import Attestor
 from controller.ports.record import Blobs, Log, Seals
 from controller.ports.time import Clock
 from controller.ports.world import Ci, Platform, Policy, Telemetry
@@ -55,6 +56,8 @@ class Ports:
     tools: tuple[str, ...] = ()  # names of the tools that sessions can be given
     tools_digest: Digest = NO_DIGEST  # of their definitions
     worker: str = "controller"  # this process, as leases and intents name it
+    origin: str = ""  # the log's name. "": it is named after its first entry
+    attestor: Attestor | None = None  # None: nothing is said about what lands
     caller: Caller = field(default_factory=lambda: Caller("service:controller", NO_DIGEST))
 
     def repository(self, name: Repository) -> RepositoryConfig:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from controller.domain.entry import Caller, Draft, Entry
-from controller.domain.guards import ControlRow, Guard, StreamRow
+from controller.domain.guards import ControlRow, EffectRow, Guard, StreamRow
 from controller.domain.ids import Digest, StreamId
 from controller.domain.sealed import Sealed
 
@@ -73,6 +73,10 @@ class Log(Protocol):
         """Streams that wait on this one, first come first."""
         ...
 
+    async def open_effects(self) -> list[EffectRow]:
+        """Effects that have an intent and no outcome, by key."""
+        ...
+
     async def control(self) -> list[ControlRow]:
         """Scopes that are stopped, frozen or revoked."""
         ...
@@ -93,7 +97,9 @@ class Blobs(Protocol):
 
 
 class Seals(Protocol):
-    async def seal(self, text: str) -> Sealed: ...
+    async def seal(self, text: str, *, subject: str | None = None) -> Sealed:
+        """Secrets are taken out first. `subject`: whose words they are, "person:…" or "delivery/…"; None: nobody's."""
+        ...
 
     async def open(self, sealed: Sealed) -> str:
         """Raises Permanent when the key has been destroyed."""

@@ -13,6 +13,8 @@ from typing import Literal
 from controller.domain.base import Fact
 from controller.domain.ids import Branch, Commit, EffectKey, Repository
 from controller.domain.verbs import (
+    AnnotateCommit,
+    Annotated,
     ClosePullRequest,
     CommentOnPullRequest,
     LandCommit,
@@ -49,6 +51,7 @@ class SimRepository:
     history: History
     branches: dict[Branch, Commit] = field(default_factory=dict)
     pulls: dict[int, SimPull] = field(default_factory=dict)
+    statements: dict[Commit, str] = field(default_factory=dict)  # envelopes beside commits
 
     def open_pull(self, branch: Branch) -> SimPull | None:
         """None: there is no open one."""
@@ -170,6 +173,8 @@ class SimForge:
                 return self._close(key, verb)
             case CommentOnPullRequest():
                 return self._comment(key, verb)
+            case AnnotateCommit():
+                return self._annotate(key, verb)
             case _:
                 raise TypeError(f"{verb.name} is no verb of the forge")
 
@@ -188,6 +193,9 @@ class SimForge:
             case CommentOnPullRequest():
                 found = self.repository(verb.repository).pulls.get(verb.number)
                 return Ok() if found is not None and key in dict(found.comments) else None
+            case AnnotateCommit():
+                said = self.repository(verb.repository).statements.get(verb.commit)
+                return self._annotated(verb) if said == verb.envelope else None
             case _:
                 raise TypeError(f"{verb.name} is no verb of the forge")
 
@@ -291,3 +299,22 @@ class SimForge:
             self.counted(key, verb)
             repository.pulls[verb.number] = replace(pull, comments=(*pull.comments, (key, verb.text)))
         return Ok()
+
+    def _annotate(self, key: EffectKey, verb: AnnotateCommit) -> Annotated:
+        repository, result = self.repository(verb.repository), self._annotated(verb)
+        if repository.statements.get(verb.commit) != verb.envelope:
+            self.counted(key, verb)
+            repository.statements[verb.commit] = verb.envelope
+        return result
+
+    def _annotated(self, verb: AnnotateCommit) -> Annotated:
+        """Its agents bring one commit each, with one parent."""
+        history = self.repository(verb.repository).history
+        history.of(verb.commit)
+        added = 0
+        for author in verb.authors:
+            head = history.of(author.head)
+            before: Tree = history.of(head.parents[0]).tree if head.parents else {}
+            diffs = (diff_lines(before, head.tree, path)[2:] for path in changed_files(before, head.tree))
+            added += sum(line.startswith("+") for lines in diffs for line in lines)
+        return Annotated(agent_lines=added, commits=len({verb.commit, *(author.head for author in verb.authors)}))

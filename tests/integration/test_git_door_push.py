@@ -177,6 +177,20 @@ async def test_what_no_push_may_touch_is_refused_with_its_rule(
     await unchanged(site, act)
 
 
+async def test_agents_commit_with_a_sign_off_is_refused_in_words(site: Site) -> None:
+    clone = await site.clone()
+    (clone / "src/cart.py").write_text("one\n")
+    await site.commit(clone)
+    signed = await site.git(
+        "commit", "--quiet", "--amend", "-m", "better\n\nSigned-off-by: A <a@example.org>", at=clone
+    )
+    assert signed.code == 0
+    said = await site.push(clone)
+    assert said.code != 0
+    assert "agents never sign off" in said.text
+    assert OWN_REF not in site.refs()
+
+
 async def test_file_that_a_later_commit_takes_back_was_pushed_all_the_same(site: Site) -> None:
     clone = await site.clone()
     _write(".github/workflows/steal.yml")(clone)
