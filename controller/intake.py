@@ -88,7 +88,7 @@ class Intake:
             delivery=delivery,
             repository=repository,
             branch=branch,
-            task=await self._seals.seal(text),
+            task=await self._seals.seal(text, subject=who),
             asked_by=who,
             source=source,
             event_id=event_id,
@@ -126,7 +126,7 @@ class Intake:
             event_id=event_id,
             head=state.head if bound else None,
             policy=state.policy if bound else None,
-            words=await self._seals.seal(words[:WORDS_BYTES]) if words else None,
+            words=await self._seals.seal(words[:WORDS_BYTES], subject=who) if words else None,
         )
         await self._keep(stream, acted, who, event_id)
 

@@ -10,12 +10,14 @@ from controller.domain.ids import Commit, DeliveryId, Digest, author_branch, del
 from controller.domain.rollout import Release
 from controller.domain.rollout import fold as fold_rollout
 from controller.errors import Permanent
+from controller.history.citing import last_of, opened
 from controller.ports import Ports, RepositoryConfig
 from prompts.load import load
 from prompts.render import render
 
 DIFF_BYTES = 20_000
 FAILURES_SHOWN = 20
+LAST_WORDS_CHARS = 2_000
 NOTHING = "(nothing)"
 
 
@@ -68,8 +70,12 @@ async def _failures(d: Delivery, ports: Ports) -> str:
     if d.sent_back is None:
         return NOTHING
     lines = [d.sent_back]
+    sent = last_of(await ports.log.read(delivery_stream(d.id)), e.SentBack)
+    if sent is not None and isinstance(sent.event, e.SentBack):
+        lines += [await opened(ports.seals, sent.event.detail)]
     for failure in d.ci.failures[:FAILURES_SHOWN] if d.ci else ():
-        lines += ["", failure.test, await ports.seals.open(failure.message)]
+        called = failure.test if failure.name is None else ""  # since then the message begins with the name
+        lines += [called, await ports.seals.open(failure.message)]
     return "\n".join(lines)
 
 
@@ -85,13 +91,15 @@ async def _regression(d: Delivery, ports: Ports) -> dict[str, str]:
     conflicted = "nothing: the revert conflicted, so the change is still in the tree"
     reverted = f"merge {revert.merged.commit}" if revert.merged else conflicted
     reason = (found.reason if found else "it never became healthy")[:300]
+    said = (await opened(ports.seals, found.detail))[:LAST_WORDS_CHARS] if found else ""
+    seen = (*(verdict.caveats if verdict else ()), *([f"Its last words: {said}"] if said else ()))
     return {
         "bad_commit": merged.commit,
         "revert_commit": reverted,
         "failing_route": "counted per version, not per route: read the changed code for the request that can fail",
         "numbers": verdict.sentence if verdict else reason,
         "reverted_diff": await _diff(d, ports, merged.base, merged.commit),
-        "evidence": "\n".join(verdict.caveats) if verdict and verdict.caveats else NOTHING,
+        "evidence": "\n".join(seen) or NOTHING,
     }
 
 

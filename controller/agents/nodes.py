@@ -10,13 +10,14 @@ from controller.agents.conversation import Sense, sense_of, write_reply
 from controller.agents.course import KEEPS_ITS_WORK, Act, Ask, End
 from controller.agents.run import Place, Run
 from controller.agents.spending import preconditions, request_body, too_large, worst_case
+from controller.agents.thinking import parted
 from controller.agents.transcript import transcript
 from controller.domain.events import ModelCallReserved, ReplyRecorded, SessionEnded, SessionStarted, TurnRecorded
 from controller.domain.ids import MicroUsd, SessionId, digest_bytes
 from controller.domain.money import cost_of
 from controller.errors import Permanent, Unavailable
 from controller.ports import Committed, ModelReply, ModelRequest
-from controller.provenance.trailers import title_of
+from controller.provenance.trailers import session_trailers, title_of
 
 REASON_CHARS = 600
 
@@ -54,7 +55,7 @@ async def _call(run: Run, request: ModelRequest) -> None:
 
 async def _record(run: Run, reply: ModelReply, reserved: MicroUsd) -> None:
     book = run.notebook
-    text = _storable(reply)
+    text, thinking = _storable(reply)
     event = ReplyRecorded(
         turn=book.turn,
         reply=digest_bytes(text.encode()),
@@ -66,15 +67,19 @@ async def _record(run: Run, reply: ModelReply, reserved: MicroUsd) -> None:
         model=reply.model,
         label=reply.label,
         request_id=reply.request_id,
+        thinking=digest_bytes(thinking.encode()) if thinking else None,
+        thinking_sealed=await run.parts.seals.seal(thinking) if thinking else None,
     )
     if rejected := await book.append(event):
         await run.accept(rejected)
     run.unrecorded = None
 
 
-def _storable(reply: ModelReply) -> str:
+def _storable(reply: ModelReply) -> tuple[str, str | None]:
+    """What it said, and what it thought. None: it returned no thinking."""
     try:
-        return write_reply(reply)
+        said, thinking = parted(reply)
+        return write_reply(said), thinking
     except ValueError as error:
         raise Permanent(f"reply {reply.request_id} holds what no log can store: {error}") from error
 
@@ -175,14 +180,7 @@ def _last_words(run: Run) -> str:
 def commit_message(summary: str, started: SessionStarted, session: SessionId) -> str:
     """One line of the model's own words; every other line is written by code, so no trailer can be smuggled in."""
     title = "".join(char for char in title_of(summary) if char.isprintable())
-    trailers = (
-        f"Flyball-Delivery: {started.delivery}",
-        f"Assisted-by: flyball-{started.role}:{started.model}",
-        f"Agent-Session: {session}",
-        f"Prompt-Digest: {started.prompt_digest}",
-        f"Model-Label: {started.label.value}",
-    )
-    return f"{title}\n\n" + "\n".join(trailers) + "\n"
+    return f"{title}\n\n" + "\n".join(session_trailers(started, session, None)) + "\n"
 
 
 # --- when a node breaks off ------------------------------------------------------------------------------------------

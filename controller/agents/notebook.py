@@ -12,6 +12,7 @@ from datetime import datetime
 
 from controller.agents.conversation import Answer, Reply, Turn, read_reply
 from controller.agents.course import Times
+from controller.agents.thinking import joined
 from controller.domain.entry import Caller, Draft, Entry, UnknownEvent
 from controller.domain.events import (
     CallRecord,
@@ -99,8 +100,18 @@ class Notebook:
         if self.waiting is None:
             raise Permanent(f"session/{self.state.id} has no reply that waits to be acted on")
         if self._reply is None:
-            self._reply = read_reply(await self.seals.open(self.waiting.reply_sealed))
+            said = read_reply(await self.seals.open(self.waiting.reply_sealed))
+            self._reply = await self._with_thinking(said, self.waiting)
         return self._reply
+
+    async def _with_thinking(self, said: Reply, recorded: ReplyRecorded) -> Reply:
+        """What was erased is left out: a supplement is needed by nothing."""
+        if recorded.thinking_sealed is None:
+            return said
+        try:
+            return joined(said, await self.seals.open(recorded.thinking_sealed))
+        except Permanent:
+            return said
 
     async def _new_entries(self) -> list[Entry]:
         return await self.log.read(session_stream(self.state.id), self.state.version)

@@ -16,6 +16,7 @@ from controller.errors import Permanent
 from controller.ports import Blobs, Seals
 
 FORMAT = "flyball-transcript/1"
+SAID = {"turn", "reply", "reply_sealed", "stop_reason", "usage", "model", "label"}
 
 
 def transcript(session: Session, started: SessionStarted) -> bytes:
@@ -35,9 +36,9 @@ def transcript(session: Session, started: SessionStarted) -> bytes:
 
 def _turn(reply: ReplyRecorded, recorded: tuple[TurnRecorded, ...]) -> dict[str, Any]:
     calls: tuple[CallRecord, ...] = next((turn.calls for turn in recorded if turn.turn == reply.turn), ())
-    said = reply.model_dump(
-        mode="json", include={"turn", "reply", "reply_sealed", "stop_reason", "usage", "model", "label"}
-    )
+    said = reply.model_dump(mode="json", include=SAID)
+    if reply.thinking_sealed is not None:
+        said |= reply.model_dump(mode="json", include={"thinking", "thinking_sealed"})
     return said | {"calls": [call.model_dump(mode="json") for call in calls]}
 
 
@@ -47,6 +48,8 @@ async def read_transcript(digest: Digest, blobs: Blobs, seals: Seals) -> dict[st
     manifest["prompt_text"] = await _opened(manifest["prompt"], seals)
     for turn in manifest["turns"]:
         turn["reply_text"] = await _opened(turn["reply_sealed"], seals)
+        if turn.get("thinking_sealed"):
+            turn["thinking_text"] = await _opened(turn["thinking_sealed"], seals)
         for call in turn["calls"]:
             call["result_text"] = await _opened(call["result_sealed"], seals) if call["result_sealed"] else ""
     return manifest

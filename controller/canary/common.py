@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.domain import events as e
 from controller.domain.control import People, fold_people
-from controller.domain.decision import Claim, decide
+from controller.domain.decision import Claim, decide, in_blob
 from controller.domain.entry import Draft
-from controller.domain.ids import EffectKey, Service, people_stream, rest_of
+from controller.domain.ids import Digest, EffectKey, Service, canonical, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout
 from controller.domain.verbs import SetWeight, Tell
+from controller.domain.verdict import JudgeConfig
 from controller.errors import Permanent
+from controller.history.citing import in_clear, newest, newest_of
 from controller.ports import Blocked, Failed, Outcome, Pending, Ports, RepositoryConfig, ServiceConfig, Unknown
 
 RELEASER = "releaser"
@@ -53,31 +56,67 @@ def wait(r: Rollout, ports: Ports, waits_for: e.WaitsFor, seconds: float, reason
     return [draft(r, e.Waited(waits_for=waits_for, on=None, until=until, reason=reason[:600]))]
 
 
-def unsettled(r: Rollout, ports: Ports, outcome: Outcome) -> list[Draft] | None:
+async def unsettled(r: Rollout, ports: Ports, outcome: Outcome) -> list[Draft] | None:
     """Drafts for an effect that is not done and not refused by the world. None: it is done."""
     match outcome:
         case Pending():
             return []
-        case Blocked(scope, reason):
-            return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, f"{scope} is {reason}")
-        case Failed(reason) | Unknown(reason):
-            return [draft(r, e.RolloutStuck(release=r.releases, reason=reason[:600]))]
+        case Blocked():
+            return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, in_clear(outcome))
+        case Failed(reason):
+            return [await stuck(r, ports, "effect/refused: the platform refused it", reason)]
+        case Unknown(reason):
+            return [await stuck(r, ports, "effect/unknown: it may or may not have happened", reason)]
         case _:
             return None
 
 
-async def page(r: Rollout, ports: Ports, what: str, words: str) -> None:
-    """Tell whoever is on call, once for each `what` of a release. A message that does not get through stops nothing."""
-    verb = Tell(to=ON_CALL, thread=rest_of(r.stream), text=words)
+async def stuck(r: Rollout, ports: Ports, reason: str, said: str) -> Draft:
+    """`said` by the world, sealed."""
+    return draft(r, e.RolloutStuck(release=r.releases, reason=reason, detail=await ports.seals.seal(said)))
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a decision about a canary stands on."""
+
+    evidence: str  # the entry, or the blob of counts, that was looked at
+    counts: Digest | None  # None: an entry, which carries its own
+    policy: Digest  # of the judge's parameters: a blob, from which the verdict can be computed again
+
+    def claim(self, text: str) -> Claim:
+        return Claim(text=text[:600], evidence=self.evidence, digest=self.counts)
+
+
+async def ground(r: Rollout, ports: Ports, counts: Digest | None = None, *kinds: type[e.Event]) -> Ground:
+    """`counts=None`: the newest entry of these kinds, or the rollout as it stands."""
+    policy = await ports.blobs.put(parameters(place(r, ports)[1].judge))
+    if counts is not None:
+        return Ground(in_blob(counts), counts, policy)
+    return Ground(await newest_of(ports.log, r.stream, *(kinds or (e.Event,))), None, policy)
+
+
+def parameters(config: JudgeConfig) -> bytes:
+    """The judge's parameters as a blob: its digest is the policy that a verdict stands under."""
+    return canonical(config.model_dump(mode="json"))
+
+
+async def page(r: Rollout, ports: Ports, what: str, words: str, said: str = "") -> None:
+    """Tell whoever is on call, once for each `what` of a release. A message that does not get through stops nothing.
+
+    `said` by the world is in the message and not in the log.
+    """
+    verb = Tell(to=ON_CALL, thread=rest_of(r.stream), text=f"{words}\n{said}" if said else words)
     key = EffectKey(f"page/{rest_of(r.stream)}/{r.releases}/{what}")
     decision = decide(
         f"Tell whoever is on call about {rest_of(r.stream)}?",
         "tell",
         over={"stay silent": "only a person can settle this"},
-        because=(Claim(text=words[:600], evidence=f"stream {r.stream}"),),
+        because=(Claim(text=words[:600], evidence=await newest(ports.log, r.stream)),),
         would_change="nothing: telling is always allowed",
         fallback="the same words stand in `flyball status`",
         rules=("tell/always",),
+        policy=ports.caller.policy,
     )
     await ports.gate.act(OBSERVER, verb, key=key, decision=decision, subject=r.stream)
 

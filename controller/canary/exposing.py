@@ -14,9 +14,11 @@ from controller.canary import reasons
 from controller.canary.common import (
     RELEASER,
     RESPONDER,
+    Ground,
     blocked,
     current,
     draft,
+    ground,
     held_by,
     ms,
     page,
@@ -29,16 +31,18 @@ from controller.canary.court import judge_at, pack, sealed_state
 from controller.canary.weights import set_weight
 from controller.domain import events as e
 from controller.domain.control import People
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Decision, decide
 from controller.domain.entry import Draft
-from controller.domain.ids import Digest, EffectKey, rest_of
+from controller.domain.ids import CONTROL, Digest, EffectKey, rest_of
 from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import ConfirmRelease, RestoreTraffic
 from controller.domain.verdict import Outcome as Says
 from controller.domain.verdict import Verdict, WindowCounts
+from controller.history.citing import in_clear, newest
 from controller.ports import Blocked, PlatformStatus, Ports, ServiceConfig
 
 STARVED_AFTER_MS = 15_000
+SEEN = (e.Observed, e.CanaryReady)  # what a step and a promotion stand on
 EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
 
 
@@ -67,8 +71,9 @@ async def expose(r: Rollout, ports: Ports) -> list[Draft]:
     if r.confirmed is None or step >= last:
         return await _promote(r, ports, release, service)
     weight = service.plan.steps_percent[step]
-    outcome, until = await set_weight(r, ports, service, weight, reasons.stepping(r, step, weight))
-    if (waiting := unsettled(r, ports, outcome)) is not None:
+    on = await ground(r, ports, None, *SEEN)
+    outcome, until = await set_weight(r, ports, service, weight, reasons.stepping(r, on, step, weight))
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
         return waiting
     return [draft(r, e.StepStarted(release=release.number, step=step, weight_percent=weight, until=until))]
 
@@ -83,10 +88,9 @@ async def judge(r: Rollout, ports: Ports) -> list[Draft]:
     look = await _look(r, ports, service)
     sealed = look.sealed(r, ports)
     if not status.canary_healthy:
-        reason = f"its canary went down under traffic: {status.canary_reason or 'its health check fails'}"
-        return [*sealed, draft(r, await _regression(r, ports, service, look, reason))]
+        return [*sealed, await _down(r, ports, look, "canary/down: its canary went down under traffic", status)]
     if look.verdict.outcome is Says.ROLL_BACK:
-        return [*sealed, draft(r, await _regression(r, ports, service, look, look.verdict.sentence))]
+        return [*sealed, draft(r, await _regression(r, ports, look, look.verdict.sentence))]
     if (block := await blocked(r, ports)) is not None:
         return [*sealed, *await _paused(r, ports, block)]
     people = await said(release, ports)
@@ -100,7 +104,7 @@ async def resume(r: Rollout, ports: Ports) -> list[Draft]:
     """PAUSED: begin the canary again once nothing forbids it."""
     block = await blocked(r, ports)
     if block is not None:
-        return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, f"{block.scope} is {block.reason}")
+        return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, in_clear(block))
     return [draft(r, e.ReleaseResumed(release=current(r).number))]
 
 
@@ -116,16 +120,16 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:
             draft(r, e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent))
         ]
     if not status.canary_healthy:
-        reason = f"it went down after its promotion: {status.canary_reason or 'its health check fails'}"
         look = None if first else await _look(r, ports, service)
         sealed = look.sealed(r, ports) if look else []
-        return [*sealed, draft(r, await _regression(r, ports, service, look, reason))]
+        return [*sealed, await _down(r, ports, look, "canary/down: it went down after its promotion", status)]
     if (block := await blocked(r, ports)) is not None and not first:
         return await _paused(r, ports, block)
     baked = r.live_at is not None and ports.clock.now() >= r.live_at + timedelta(milliseconds=service.plan.bake_ms)
     if (baked or first) and held_by(await said(release, ports)) is None:
         return await _confirm(r, ports, release, service)
-    return await _renew(r, ports, service, status.weight_percent, [], decision=reasons.baking(r))
+    on = await ground(r, ports, None, e.Promoted)
+    return await _renew(r, ports, service, status.weight_percent, [], decision=reasons.baking(r, on))
 
 
 async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
@@ -203,7 +207,7 @@ async def _hold(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, st
     now, plan = ports.clock.now(), service.plan
     left = (r.weight_until or now) - now
     if left <= timedelta(milliseconds=plan.weight_ttl_ms) / 2:
-        holding = reasons.holding(r, look.verdict)
+        holding = reasons.holding(r, await ground(r, ports, look.counts, *SEEN), look.verdict)
         return await _renew(r, ports, service, status.weight_percent, look.sealed(r, ports), decision=holding)
     due = look.windows and look.windows[-1].end_ms - look.windows[0].start_ms >= plan.segment_ms
     return look.sealed(r, ports) if due else _starved(r, ports, service, look)
@@ -244,16 +248,16 @@ async def _renew(
     if r.weight_until is not None and r.weight_until - now > timedelta(milliseconds=service.plan.weight_ttl_ms) / 2:
         return []
     outcome, until = await set_weight(r, ports, service, weight, decision)
-    if (waiting := unsettled(r, ports, outcome)) is not None:
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
         return [*sealed, *waiting]
     renewed = e.WeightRenewed(release=current(r).number, segment=len(r.segments) + len(sealed), until=until)
     return [*sealed, draft(r, renewed)]
 
 
 async def _promote(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
-    decision = reasons.promoting(r)
+    decision = reasons.promoting(r, await ground(r, ports, None, *SEEN))
     outcome, until = await set_weight(r, ports, service, 100, decision)
-    if (waiting := unsettled(r, ports, outcome)) is not None:
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
         return waiting
     promoted = e.Promoted(release=release.number, verdict=r.last_verdict, until=until, decision=decision)
     return [draft(r, promoted)]
@@ -262,8 +266,9 @@ async def _promote(r: Rollout, ports: Ports, release: Release, service: ServiceC
 async def _confirm(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> list[Draft]:
     verb = ConfirmRelease(service=service.name, environment=service.environment, release=release.number)
     key = EffectKey(f"confirm/{rest_of(r.stream)}/{release.number}/{r.unstuck}")
-    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=reasons.confirming(r), subject=r.stream)
-    if (waiting := unsettled(r, ports, outcome)) is not None:
+    decision = reasons.confirming(r, await ground(r, ports, None, e.Promoted))
+    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=decision, subject=r.stream)
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
         return waiting
     if release.artefact is None:
         raise TypeError(release)
@@ -273,22 +278,29 @@ async def _confirm(r: Rollout, ports: Ports, release: Release, service: ServiceC
 async def _paused(r: Rollout, ports: Ports, block: Blocked) -> list[Draft]:
     """A stop takes a running canary to stable first, and only then waits."""
     release, (_, service) = current(r), place(r, ports)
-    reason = f"{block.scope} is {block.reason}"
+    reason, said = in_clear(block), block.reason.partition(": ")[2]
     if r.phase in EXPOSED or r.step >= 0:
         verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
         key = EffectKey(f"pause/{rest_of(r.stream)}/{release.number}/{r.attempts}/{r.unstuck}")
-        outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=reasons.pausing(r, reason), subject=r.stream)
-        if (waiting := unsettled(r, ports, outcome)) is not None:
+        on = Ground(await newest(ports.log, CONTROL), None, ports.caller.policy)
+        decision = reasons.pausing(r, on, reason)
+        outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=decision, subject=r.stream)
+        if (waiting := await unsettled(r, ports, outcome)) is not None:
             return waiting
-    return [draft(r, e.ReleasePaused(release=release.number, reason=reason[:600]))]
+    detail = await ports.seals.seal(said) if said else None
+    return [draft(r, e.ReleasePaused(release=release.number, reason=reason, detail=detail))]
 
 
-async def _regression(
-    r: Rollout, ports: Ports, service: ServiceConfig, look: Look | None, reason: str
-) -> e.RegressionFound:
-    release = current(r)
+async def _down(r: Rollout, ports: Ports, look: Look | None, reason: str, status: PlatformStatus) -> Draft:
+    """Its last words go sealed. `look=None`: there was nothing to compare it with."""
+    said = await ports.seals.seal(status.canary_reason or "its health check fails")
+    return draft(r, (await _regression(r, ports, look, reason)).model_copy(update={"detail": said}))
+
+
+async def _regression(r: Rollout, ports: Ports, look: Look | None, reason: str) -> e.RegressionFound:
+    release, (_, service) = current(r), place(r, ports)
     first_ms = await ports.telemetry.first_failure_ms(service.name, release.commit)
-    evidence = f"blob {look.counts}" if look and look.counts else f"release {release.number}"
+    on = await ground(r, ports, look.counts if look else None, e.Observed)
     return e.RegressionFound(
         release=release.number,
         step=r.step,
@@ -303,9 +315,16 @@ async def _regression(
                 "hold": "the evidence has crossed its line, or it is down",
                 "promote": "it has been shown to be worse",
             },
-            because=(Claim(text=reason[:600], evidence=evidence, digest=look.counts if look else None),),
+            because=(on.claim(reason),),
             would_change="fewer bad requests than the line allows at this alpha",
             fallback="all traffic to the confirmed release",
-            rules=((look.verdict.rule.value if look else "canary/down"), "rollout/never-wait-on-doubt"),
+            rules=(_rule(look), "rollout/never-wait-on-doubt"),
+            policy=on.policy,
         ),
     )
+
+
+def _rule(look: Look | None) -> str:
+    """The judge's own where it says so; else it went down, whatever the counts say."""
+    judged = look is not None and look.verdict.outcome is Says.ROLL_BACK
+    return look.verdict.rule.value if look is not None and judged else "canary/down"

@@ -10,7 +10,7 @@ from controller.canary.dispersion import estimate_phi, prior_phi
 from controller.canary.weights import settle
 from controller.domain import events as e
 from controller.domain.control import undo_of
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Claim, Decision, at_commit, decide
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
@@ -19,6 +19,7 @@ from controller.domain.rollout import Regression, Release, Rollout, deployable
 from controller.domain.verbs import Build, StartCanary
 from controller.domain.verdict import BoundarySource
 from controller.errors import Permanent
+from controller.history.citing import in_clear
 from controller.ports import Done, Failed, Ports, RepositoryConfig, ServiceConfig
 
 FIRST = "there is no confirmed release to compare with: only its health is judged"
@@ -34,7 +35,7 @@ async def open_release(r: Rollout, ports: Ports) -> list[Draft]:
     if not waiting and r.confirmed is not None:
         return []
     if (block := await blocked(r, ports)) is not None:
-        return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, f"{block.scope} is {block.reason}")
+        return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, in_clear(block))
     commit, why = await _target(r, ports, repository, waiting)
     if commit is None:
         return wait(r, ports, e.WaitsFor.AFTER, ports.bounds.wait_seconds, why)
@@ -52,7 +53,7 @@ async def open_release(r: Rollout, ports: Ports) -> list[Draft]:
         commit=commit,
         deliveries=carried,
         against=r.confirmed.number if r.confirmed else None,
-        decision=_opening(r, commit, carried, why),
+        decision=_opening(r, commit, carried, why).under(ports.caller.policy),
     )
     return [draft(r, opened)]
 
@@ -64,10 +65,11 @@ async def build(r: Rollout, ports: Ports) -> list[Draft]:
         service=service.name, environment=service.environment, repository=repository.name, commit=release.commit
     )
     key = EffectKey(f"build/{rest_of(r.stream)}/{release.commit}/{r.unstuck}")
-    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_building(release), subject=r.stream)
+    decision = _building(release).under(ports.caller.policy)
+    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=decision, subject=r.stream)
     if isinstance(outcome, Failed):
-        return [draft(r, _never_ran(r, f"the build failed: {outcome.reason}"))]
-    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return [await _never_ran(r, ports, "rollout/build-failed: the build failed", outcome.reason)]
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
         return waiting
     if not isinstance(outcome, Done):
         raise TypeError(outcome)
@@ -84,7 +86,7 @@ async def start(r: Rollout, ports: Ports) -> list[Draft]:
     """BUILT: instances beside the confirmed release, at weight 0, until they are healthy and the baseline is known."""
     release, (_, service) = current(r), place(r, ports)
     if (block := await blocked(r, ports)) is not None:
-        return [draft(r, e.ReleasePaused(release=release.number, reason=f"{block.scope} is {block.reason}"))]
+        return [draft(r, e.ReleasePaused(release=release.number, reason=in_clear(block)))]
     if release.artefact is None:
         raise Permanent(f"release {release.number} is built without an artefact", "Run `flyball log verify`")
     verb = StartCanary(
@@ -96,10 +98,11 @@ async def start(r: Rollout, ports: Ports) -> list[Draft]:
         instances=service.plan.canary_instances,
     )
     key = EffectKey(f"canary/{rest_of(r.stream)}/{release.number}/{r.attempts}/{r.unstuck}")
-    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=_starting(release, r.attempts), subject=r.stream)
+    decision = _starting(release, r.attempts).under(ports.caller.policy)
+    outcome = await ports.gate.act(RELEASER, verb, key=key, decision=decision, subject=r.stream)
     if isinstance(outcome, Failed):
-        return [draft(r, _never_ran(r, f"its canary could not start: {outcome.reason}"))]
-    if (waiting := unsettled(r, ports, outcome)) is not None:
+        return [await _never_ran(r, ports, "rollout/not-started: its canary could not start", outcome.reason)]
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
         return waiting
     return await _starting_up(r, ports, release, service)
 
@@ -108,13 +111,12 @@ async def _starting_up(r: Rollout, ports: Ports, release: Release, service: Serv
     """Healthy, not yet, or never."""
     status = await ports.platform.status(service.name, service.environment)
     if status.canary_release != release.number:
-        return [
-            draft(r, _never_ran(r, f"its canary is gone: {status.canary_reason or 'the platform does not know it'}"))
-        ]
+        said = status.canary_reason or "the platform does not know it"
+        return [await _never_ran(r, ports, "rollout/canary-gone: its canary is gone", said)]
     if not status.canary_healthy:
         if status.canary_reason or (r.waiting is not None and ports.clock.now() >= r.waiting.until):
-            why = status.canary_reason or f"not healthy within {service.plan.ready_seconds} s"
-            return [draft(r, _never_ran(r, f"it never became healthy: {why}"))]
+            reason = f"rollout/not-healthy: it never became healthy within {service.plan.ready_seconds} s"
+            return [await _never_ran(r, ports, reason, status.canary_reason)]
         return wait(r, ports, e.WaitsFor.EFFECT, service.plan.ready_seconds, "its canary is starting")
     return await _ready(r, ports, release, service)
 
@@ -215,25 +217,29 @@ async def _closed(r: Rollout, ports: Ports) -> e.RegressionClosed | None:
     return None
 
 
-def _never_ran(r: Rollout, reason: str) -> e.RegressionFound:
+async def _never_ran(r: Rollout, ports: Ports, reason: str, said: str) -> Draft:
+    """`said` by the world, sealed. Empty: nothing."""
     decision = decide(
         f"Release {current(r).number} cannot serve: what now?",
         "give it up",
         over={"try again": "the same commit gives the same result"},
-        because=(Claim(text=reason[:600], evidence=f"commit {current(r).commit}"),),
+        because=(Claim(text=reason, evidence=at_commit(current(r).commit)),),
         would_change="a build that works or a health check that answers 200",
         fallback="no user has seen it; the confirmed release serves on",
         rules=("rollout/must-become-healthy",),
+        policy=ports.caller.policy,
     )
-    return e.RegressionFound(
+    found = e.RegressionFound(
         release=current(r).number,
         step=None,
         weight_percent=0,
-        reason=reason[:600],
+        reason=reason,
         first_bad_request_at=None,
         verdict=None,
         decision=decision,
+        detail=await ports.seals.seal(said) if said else None,
     )
+    return draft(r, found)
 
 
 def _opening(r: Rollout, commit: Commit, carried: tuple[DeliveryId, ...], why: str) -> Decision:
@@ -241,12 +247,13 @@ def _opening(r: Rollout, commit: Commit, carried: tuple[DeliveryId, ...], why: s
     return decide(
         f"What is the next release of {rest_of(r.stream)}?",
         commit[:12],
-        over={"nothing yet": "a merged change waits" if carried else "the service is not running", "the tip": why},
+        over={"nothing yet": "a merged change waits" if carried else "the service is not running"},
         because=(
             Claim(
-                text=f"it carries {', '.join(carried) or 'the branch as it is'}; compared with {against}",
-                evidence=f"commit {commit}",
+                text=f"it carries {', '.join(carried) or 'the branch as it is'}; compared with {against}"[:600],
+                evidence=at_commit(commit),
             ),
+            Claim(text=why[:600], evidence=at_commit(commit)),
         ),
         would_change="an open regression in it that nothing in it cures, a stop, or a hold",
         fallback="traffic stays on the confirmed release",
@@ -259,7 +266,7 @@ def _building(release: Release) -> Decision:
         f"Build {release.commit[:12]}?",
         "build",
         over={"deploy the tree": "what is deployed is named by the digest of its build"},
-        because=(Claim(text=f"release {release.number} is open for it", evidence=f"commit {release.commit}"),),
+        because=(Claim(text=f"release {release.number} is open for it", evidence=at_commit(release.commit)),),
         would_change="an earlier build of the same commit, which is taken as it is",
         fallback="a build touches nothing that serves",
         rules=("rollout/build-by-commit",),
@@ -273,7 +280,7 @@ def _starting(release: Release, attempt: int) -> Decision:
         over={"replace the confirmed release": "nothing is known of how it behaves"},
         because=(
             Claim(
-                text=f"artefact {release.artefact}, attempt {attempt}, at weight 0", evidence=f"commit {release.commit}"
+                text=f"artefact {release.artefact}, attempt {attempt}, at weight 0", evidence=at_commit(release.commit)
             ),
         ),
         would_change="a stop or a freeze",

@@ -2,54 +2,53 @@
 
 from __future__ import annotations
 
-from controller.canary.common import OBSERVER, current
-from controller.domain.decision import Claim, Decision, decide
+from controller.canary.common import OBSERVER, Ground, current
+from controller.domain.decision import Decision, decide
 from controller.domain.rollout import Rollout
 from controller.domain.verdict import Verdict
 
 
-def stepping(r: Rollout, step: int, weight: int) -> Decision:
+def stepping(r: Rollout, on: Ground, step: int, weight: int) -> Decision:
     words = r.last_verdict.sentence if r.last_verdict else "its health check passes and no user has seen it"
     return decide(
         f"Send {weight} % of traffic to release {current(r).number}?",
         "step",
         over={"stay": "the former step has passed", "promote": "promotion needs its own proof"},
-        because=(Claim(text=words, evidence=f"release {current(r).number}, step {step}{_counted_by(r)}"),),
+        because=(on.claim(f"step {step}: {words}{_counted_by(r)}"),),
         would_change="a verdict to roll back, a hold, or a stop",
         fallback="the weight returns to the confirmed release by itself if it is not renewed",
         rules=("rollout/steps", f"agent/{OBSERVER}-read-only"),
+        policy=on.policy,
     )
 
 
-def holding(r: Rollout, verdict: Verdict) -> Decision:
+def holding(r: Rollout, on: Ground, verdict: Verdict) -> Decision:
     return decide(
         f"Keep {r.weight_percent} % on release {current(r).number}?",
         "hold",
         over={"roll back": "the evidence has not crossed its line", "step": "the step is not over"},
-        because=(Claim(text=verdict.sentence, evidence=f"release {current(r).number}, step {r.step}"),),
+        because=(on.claim(verdict.sentence),),
         would_change="the next window",
         fallback="the weight returns to the confirmed release by itself",
         rules=(verdict.rule.value,),
+        policy=on.policy,
     )
 
 
-def baking(r: Rollout) -> Decision:
+def baking(r: Rollout, on: Ground) -> Decision:
     return decide(
         f"Keep all traffic on release {current(r).number}?",
         "hold",
         over={"confirm": "it has not been live long enough", "roll back": "it is healthy"},
-        because=(
-            Claim(
-                text="its health check passes; at 100 % there is no control to compare with", evidence="platform status"
-            ),
-        ),
+        because=(on.claim("its health check passes; at 100 % there is no control to compare with"),),
         would_change="a failing health check, a stop, or the end of its bake",
         fallback="the weight returns to the former release by itself",
         rules=("rollout/bake",),
+        policy=on.policy,
     )
 
 
-def promoting(r: Rollout) -> Decision:
+def promoting(r: Rollout, on: Ground) -> Decision:
     words = r.last_verdict.sentence if r.last_verdict else "the first release: there is nothing to compare it with"
     return decide(
         f"Send all traffic to release {current(r).number}?",
@@ -58,39 +57,37 @@ def promoting(r: Rollout) -> Decision:
             "hold": "the promotion test is passed, or a person asked for it",
             "roll back": "nothing speaks against it",
         },
-        because=(Claim(text=words, evidence=f"release {current(r).number}{_counted_by(r)}"),),
+        because=(on.claim(f"{words}{_counted_by(r)}"),),
         would_change="a verdict to roll back, a hold, or a stop",
         fallback="the former release stands by until this one is confirmed",
         rules=((r.last_verdict.rule.value if r.last_verdict else "rollout/first-release"),),
+        policy=on.policy,
     )
 
 
-def confirming(r: Rollout) -> Decision:
+def confirming(r: Rollout, on: Ground) -> Decision:
     return decide(
         f"Confirm release {current(r).number}?",
         "confirm",
         over={"keep the former one standing by": "it has baked, healthy, with all the traffic"},
-        because=(
-            Claim(
-                text=f"live since {r.live_at.isoformat() if r.live_at else 'now'}",
-                evidence=f"release {current(r).number}",
-            ),
-        ),
+        because=(on.claim(f"live since {r.live_at.isoformat() if r.live_at else 'now'}"),),
         would_change="a failing health check or a hold",
         fallback="the former artefact can be released again",
         rules=("rollout/bake",),
+        policy=on.policy,
     )
 
 
-def pausing(r: Rollout, reason: str) -> Decision:
+def pausing(r: Rollout, on: Ground, reason: str) -> Decision:
     return decide(
         f"Take the traffic off release {current(r).number}?",
         "pause",
         over={"let it run on": "a stop takes running canaries to stable first"},
-        because=(Claim(text=reason[:600], evidence="stream control"),),
+        because=(on.claim(reason),),
         would_change="the stop being lifted",
         fallback="the platform's own deadline does the same",
         rules=("control/stop-is-safe",),
+        policy=on.policy,
     )
 
 

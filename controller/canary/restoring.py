@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from controller.canary.common import RESPONDER, current, draft, page, place, unsettled, wait
 from controller.domain import events as e
 from controller.domain.control import fold_people
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Claim, Decision, at_entry, decide
 from controller.domain.delivery import Delivery
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import DeliveryId, EffectKey, delivery_stream, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import RestoreTraffic
+from controller.history.citing import last_of, newest, opened
 from controller.ports import Done, Ports
 
 
@@ -21,12 +22,14 @@ async def restore(r: Rollout, ports: Ports) -> list[Draft]:
     release, (_, service) = current(r), place(r, ports)
     if r.confirmed is None:
         failed = release.regression.reason if release.regression else "it failed"
+        said = release.regression.detail if release.regression else None
         reason = f"{failed}; there is no confirmed release to return to"
-        return [draft(r, e.RolloutStuck(release=release.number, reason=reason[:600]))]
+        return [draft(r, e.RolloutStuck(release=release.number, reason=reason[:600], detail=said))]
     verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
     key = EffectKey(f"restore/{rest_of(r.stream)}/{release.number}/{r.unstuck}")
-    outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=_restoring(release), subject=r.stream)
-    if (waiting := unsettled(r, ports, outcome)) is not None:
+    decision = await _restoring(r, ports, release)
+    outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=decision, subject=r.stream)
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
         return waiting
     if not isinstance(outcome, Done):
         raise TypeError(outcome)
@@ -54,7 +57,7 @@ async def unstick(r: Rollout, ports: Ports) -> list[Draft]:
         to = RolloutPhase.IDLE if nowhere or r.stuck_from is None else r.stuck_from
         return [draft(r, e.Unstuck(by=words.unstuck_by, to=to.value))]
     reason = f"a person must look: {r.stuck_reason}; then `flyball unstick {rest_of(r.stream)}`"
-    await page(r, ports, f"stuck-{r.unstuck}", f"{rest_of(r.stream)} is stuck. {reason}")
+    await page(r, ports, f"stuck-{r.unstuck}", f"{rest_of(r.stream)} is stuck. {reason}", await _said(r, ports))
     return wait(r, ports, e.WaitsFor.PERSON, ports.bounds.consent_seconds, reason)
 
 
@@ -68,7 +71,15 @@ def culprits(carried: list[Delivery]) -> list[Delivery]:
     return others or carried
 
 
-def _restoring(release: Release) -> Decision:
+async def _said(r: Rollout, ports: Ports) -> str:
+    """What the world said when it got stuck. Empty: nothing."""
+    found = last_of(await ports.log.read(r.stream), e.RolloutStuck)
+    return await opened(ports.seals, found.event.detail) if found and isinstance(found.event, e.RolloutStuck) else ""
+
+
+async def _restoring(r: Rollout, ports: Ports, release: Release) -> Decision:
+    found = release.regression_entry
+    judged = at_entry(found) if found is not None else await newest(ports.log, r.stream)
     why = release.regression.reason if release.regression else "it regressed"
     return decide(
         f"Take all traffic off release {release.number}?",
@@ -77,8 +88,9 @@ def _restoring(release: Release) -> Decision:
             "wait for more evidence": "it has crossed its line",
             "restart the canary": "users would go on being hurt",
         },
-        because=(Claim(text=why, evidence=f"log#{release.regression_entry}"),),
+        because=(Claim(text=why, evidence=judged),),
         would_change="nothing: a safe verb needs no permission beyond its grant",
         fallback="the platform's own deadline does the same",
         rules=("rollout/restore-confirmed",),
+        policy=ports.caller.policy,
     )

@@ -97,7 +97,7 @@ def _facet_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @audit.command(
     help="Find entries. All that is asked for must hold; of one option given twice, either. An entry also has what its "
     "stream has said before: a landing has the model that wrote the change.\n\n"
-    "Every change by a model in 30 days: flyball audit search --kind Merged --model MODEL --since 30d"
+    "With --kind Merged --model MODEL --since 30d: every change by a model in 30 days."
 )
 @_facet_options
 @click.option("--text", default="", help="Words of a reason in clear, all of them. Sealed text is not searched.")
@@ -267,7 +267,6 @@ async def _packet(opened: Shelf, change: str, folder: Path, standing: Standing, 
 
 @audit.command(
     context_settings={"ignore_unknown_options": True},
-    add_help_option=False,
     help="Check an export or a packet, offline, as the verify.py in it does: audit verify FOLDER --key VKEY "
     "[--witness VKEY] [--earlier FOLDER]. Exit 0: proven, 1: something is wrong, 2: it cannot be checked.",
 )

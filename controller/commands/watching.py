@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from controller.domain.control import fold_people
 from controller.domain.delivery import TERMINAL, Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
+from controller.domain.events import RolloutStuck
 from controller.domain.ids import DeliveryId, Service, delivery_stream, people_stream, rollout_stream
 from controller.domain.rollout import fold as fold_rollout
 from controller.errors import ConfigError, Unavailable
+from controller.history.citing import last_of, opened
 from controller.terminal.screen import Screen, follow
 
 if TYPE_CHECKING:
@@ -97,11 +99,15 @@ async def first_release(watch: Watch, settings: Settings) -> None:
     deadline = loop.time() + FIRST_RELEASE_SECONDS
 
     async def done() -> bool:
-        state = fold_rollout(stream, await log.read(stream))
+        entries = await log.read(stream)
+        state = fold_rollout(stream, entries)
         words = fold_people(await log.read(people_stream(DeliveryId(at))))
         if state.stuck_reason and words.unstuck_times <= state.unstuck:
+            last = last_of(entries, RolloutStuck)
+            said = last.event.detail if last and isinstance(last.event, RolloutStuck) else None
+            heard = f": {await opened(watch.running.record.seals, said)}" if said else ""
             raise ConfigError(
-                f"{service.name} is not served: {state.stuck_reason}",
+                f"{service.name} is not served: {state.stuck_reason}{heard}",
                 f"Correct the service, or [service] in flyball.toml; then: flyball unstick {at}, and ask again",
             )
         if loop.time() > deadline:

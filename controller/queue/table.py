@@ -12,8 +12,9 @@ from datetime import timedelta
 from typing import Literal
 
 from controller.domain import events as e
+from controller.domain.ci import clear_name
 from controller.domain.control import fold_people
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Claim, Decision, at_commit, decide
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
@@ -28,13 +29,18 @@ from controller.domain.ids import (
     rest_of,
 )
 from controller.domain.queue import Queue, QueuePhase
+from controller.domain.sealed import Sealed
 from controller.domain.verbs import LandCommit, StartRun
 from controller.errors import Permanent
-from controller.ports import Conflict, Done, Failed, Outcome, Pending, Ports
+from controller.history.citing import in_clear, newest_of
+from controller.ports import Blocked, CiRun, Conflict, Done, Failed, Outcome, Pending, Ports
+from controller.provenance.log_places import audit_entry
 from controller.provenance.trailers import merge_message
+from controller.queue.attest import attested
 from controller.queue.line import InLine, lane_of, ordered
 
 AGENT = "merger"
+FAILURES = 50  # named; CI has the rest
 Step = Callable[[Queue, Ports], Awaitable[list[Draft]]]
 
 
@@ -56,10 +62,12 @@ async def plan(q: Queue, ports: Ports) -> list[Draft]:
     if await ports.forge.behind(repository, change.base, tip) > ports.bounds.max_behind:
         return [await _rebased(q, ports, first, change, tip)]
     task = await ports.seals.open(first.task)
-    merged = await ports.forge.merge(repository, tip, change.head, merge_message(first, task, change.head), at)
+    message = merge_message(first, task, change.head, await audit_entry(first, ports))
+    merged = await ports.forge.merge(repository, tip, change.head, message, at)
     if isinstance(merged, Conflict):
-        reason = f"it conflicts with {branch} in {', '.join(merged.files)}"
-        return [_evict(q, None, first, change.head, "conflict", reason=reason)]
+        reason = f"queue/conflict: it conflicts with {branch} in {len(merged.files)} files"
+        files = await ports.seals.seal("\n".join(merged.files))
+        return [_evict(q, None, first, change.head, "conflict", reason=reason, detail=files)]
     planned = e.LandingPlanned(
         landing=q.landings + 1,
         base=tip,
@@ -81,28 +89,37 @@ async def check(q: Queue, ports: Ports) -> list[Draft]:
         return [Draft(q.stream, checked)]
     verb = StartRun(repository=repository, commit=plan_.tested)
     key = EffectKey(f"ci/{repository}/{plan_.tested}/{verb.attempt}")
-    outcome = await ports.gate.act(AGENT, verb, key=key, decision=_testing(plan_), subject=q.stream)
+    decision = _testing(plan_).under(ports.caller.policy)
+    outcome = await ports.gate.act(AGENT, verb, key=key, decision=decision, subject=q.stream)
     if isinstance(outcome, Failed):
-        reason = f"CI could not start: {outcome.reason}"
-        return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason=reason)]
+        reason, said = "ci/not-started: CI could not start the run", await ports.seals.seal(outcome.reason)
+        return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason=reason, detail=said)]
     if not isinstance(outcome, Done):
         return _waiting(q, ports, outcome)
     run = await ports.ci.run(outcome.result.run)
     if run is None:
         lost = e.LandingChecked(
-            landing=plan_.landing, passed=False, run=outcome.result.run, reused=False, failures=("CI lost the run",)
+            landing=plan_.landing, passed=False, run=outcome.result.run, reused=False, failures=("ci/lost-the-run",)
         )
         return [Draft(q.stream, lost)]
     if run.state in ("queued", "running"):
         return []
-    failures = tuple(t.test[:300] for t in run.tests if not t.passed)[:50] or (
-        (run.reason[:300],) if run.reason else ()
+    return [Draft(q.stream, await _checked(plan_, ports, run))]
+
+
+async def _checked(plan_: e.LandingPlanned, ports: Ports, run: CiRun) -> e.LandingChecked:
+    """The names of what failed go sealed; in clear each has a name that says nothing."""
+    if run.state == "passed":
+        return e.LandingChecked(landing=plan_.landing, passed=True, run=run.run, reused=False, failures=())
+    names = [test.test[:300] for test in run.tests if not test.passed][:FAILURES]
+    return e.LandingChecked(
+        landing=plan_.landing,
+        passed=False,
+        run=run.run,
+        reused=False,
+        failures=tuple(clear_name(name) for name in names) or ("ci/broken",),
+        detail=await ports.seals.seal("\n".join(names) or run.reason),
     )
-    passed = run.state == "passed"
-    checked = e.LandingChecked(
-        landing=plan_.landing, passed=passed, run=run.run, reused=False, failures=() if passed else failures
-    )
-    return [Draft(q.stream, checked)]
 
 
 async def land(q: Queue, ports: Ports) -> list[Draft]:
@@ -112,8 +129,8 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
         raise Permanent(f"{q.stream} is checked without a check", "Run `flyball log verify`")
     first = await _delivery(ports, plan_.deliveries[0])
     if not checked.passed:
-        reason = f"red in the queue: {', '.join(checked.failures)}"[:600]
-        return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason=reason)]
+        reason = f"queue/red: {len(checked.failures)} failures in run {checked.run}"
+        return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason=reason, detail=checked.detail)]
     if not await _may_land(ports, first, plan_.heads[0]):
         return [Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=f"{first.id} may not land any more"))]
     verb = LandCommit(
@@ -123,7 +140,7 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
         commit=plan_.tested,
         pull_requests=(first.pull_request,) if first.pull_request is not None else (),
     )
-    decision = _landing(plan_, checked, first)
+    decision = (await _landing(q, ports, plan_, checked, first)).under(ports.caller.policy)
     key = EffectKey(f"land/{repository}/{plan_.tested}")
     outcome = await ports.gate.act(
         AGENT, verb, key=key, decision=decision, subject=q.stream, on_behalf_of=first.asked.asked_by
@@ -147,12 +164,20 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
 async def _not_landed(q: Queue, ports: Ports, first: Delivery, plan_: e.LandingPlanned, reason: str) -> Draft:
     """Void if the branch has moved: the line is looked at again. Else the change itself was refused, for good."""
     repository, branch = place(q)
+    said = await ports.seals.seal(reason)
     if await ports.forge.tip(repository, branch) != plan_.base:
-        return Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=reason[:600]))
-    return _evict(q, plan_.landing, first, plan_.heads[0], "refused", reason=f"it could not land: {reason}")
+        moved = "queue/branch-moved: somebody else has moved the branch"
+        return Draft(q.stream, e.LandingVoided(landing=plan_.landing, reason=moved, detail=said))
+    no = "queue/refused: the forge does not land it"
+    return _evict(q, plan_.landing, first, plan_.heads[0], "refused", reason=no, detail=said)
 
 
-TABLE: dict[QueuePhase, Step] = {QueuePhase.IDLE: plan, QueuePhase.PLANNED: check, QueuePhase.CHECKED: land}
+async def attest_and_plan(q: Queue, ports: Ports) -> list[Draft]:
+    """IDLE: say where the last landing came from, and go on. A note that is not settled keeps nobody waiting."""
+    return [*await attested(q, ports), *await plan(q, ports)]
+
+
+TABLE: dict[QueuePhase, Step] = {QueuePhase.IDLE: attest_and_plan, QueuePhase.PLANNED: check, QueuePhase.CHECKED: land}
 
 
 async def _line(q: Queue, ports: Ports) -> list[InLine]:
@@ -192,8 +217,9 @@ async def _rebased(q: Queue, ports: Ports, first: Delivery, change: e.ChangeAuth
         raise Permanent(f"{first.id} has no first entry", "Run `flyball log verify`")
     rebased = await ports.forge.rebase(repository, change.base, change.head, tip, first.requested_at)
     if isinstance(rebased, Conflict):
-        files = ", ".join(rebased.files)
-        return _evict(q, None, first, change.head, "conflict", reason=f"rebasing on {branch} conflicts in {files}")
+        reason = f"queue/conflict: rebasing on {branch} conflicts in {len(rebased.files)} files"
+        files = await ports.seals.seal("\n".join(rebased.files))
+        return _evict(q, None, first, change.head, "conflict", reason=reason, detail=files)
     reason = f"it was more than {ports.bounds.max_behind} landings behind {branch} and was rebased"
     moved = e.Evicted(
         landing=None,
@@ -215,15 +241,19 @@ def _evict(
     why: Literal["conflict", "red", "refused"],
     *,
     reason: str,
+    detail: Sealed | None,
 ) -> Draft:
-    return Draft(q.stream, e.Evicted(landing=landing, delivery=first.id, head=head, why=why, reason=reason[:600]))
+    """`detail=None`: there is nothing that somebody else has said."""
+    out = e.Evicted(landing=landing, delivery=first.id, head=head, why=why, reason=reason[:600], detail=detail)
+    return Draft(q.stream, out)
 
 
 def _waiting(q: Queue, ports: Ports, outcome: Outcome) -> list[Draft]:
     if isinstance(outcome, Pending) or q.waiting is not None:
         return []
     until = ports.clock.now() + timedelta(seconds=ports.bounds.wait_seconds)
-    return [Draft(q.stream, e.Waited(waits_for=e.WaitsFor.FREEZE, on=None, until=until, reason=str(outcome)[:600]))]
+    reason = in_clear(outcome) if isinstance(outcome, Blocked) else "effect/unknown: a person must look"
+    return [Draft(q.stream, e.Waited(waits_for=e.WaitsFor.FREEZE, on=None, until=until, reason=reason))]
 
 
 def _plan(q: Queue) -> e.LandingPlanned:
@@ -242,14 +272,19 @@ def _testing(plan_: e.LandingPlanned) -> Decision:
         f"Test {plan_.tested[:12]} before it lands?",
         "test",
         over={"trust the pull request's run": "it ran on another base"},
-        because=(Claim(text=f"it is {plan_.heads[0][:12]} on {plan_.base[:12]}", evidence=f"commit {plan_.tested}"),),
+        because=(Claim(text=f"it is {plan_.heads[0][:12]} on {plan_.base[:12]}", evidence=at_commit(plan_.tested)),),
         would_change="a passed run of the very same commit",
         fallback="nothing lands",
         rules=("queue/test-what-lands",),
     )
 
 
-def _landing(plan_: e.LandingPlanned, checked: e.LandingChecked, first: Delivery) -> Decision:
+async def _landing(
+    q: Queue, ports: Ports, plan_: e.LandingPlanned, checked: e.LandingChecked, first: Delivery
+) -> Decision:
+    checked_at = await newest_of(ports.log, q.stream, e.LandingChecked)
+    cleared_at = await newest_of(ports.log, delivery_stream(first.id), e.Cleared)
+    planned_at = await newest_of(ports.log, q.stream, e.LandingPlanned)
     colour = first.risk.verdict.colour.value if first.risk else "unclassified"
     approver = first.cleared.approver if first.cleared else "nobody"
     reused = " (for its pull request)" if checked.reused else ""
@@ -258,9 +293,9 @@ def _landing(plan_: e.LandingPlanned, checked: e.LandingChecked, first: Delivery
         "land",
         over={"evict": "its run is green and nobody holds it", "wait": "it is first in line"},
         because=(
-            Claim(text=f"run {checked.run} passed on this very commit{reused}", evidence=f"run {checked.run}"),
-            Claim(text=f"{colour}, approved by {approver}", evidence=f"stream {delivery_stream(first.id)}"),
-            Claim(text=f"line: {', '.join(plan_.order)}", evidence=f"landing {plan_.landing}"),
+            Claim(text=f"run {checked.run} passed on this very commit{reused}", evidence=checked_at),
+            Claim(text=f"{colour}, approved by {approver}", evidence=cleared_at),
+            Claim(text=f"it was first in a line of {len(plan_.order)}", evidence=planned_at),
         ),
         would_change="a red run, a hold, a withdrawn consent, or a branch that has moved",
         fallback="revert the landing; the branch is advanced only from the tested base",

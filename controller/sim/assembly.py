@@ -50,7 +50,9 @@ def wire(world: SimWorld, shared: Shared, process: Process) -> Wired:
         "chat": world.chat,
     }
     hands: dict[Port, Hands] = {port: ProcessHands(hand, process) for port, hand in chosen.items()}
-    gate = EffectGate(log=log, clock=world.clock, grants=shared.grants, hands=hands, worker=process.name)
+    gate = EffectGate(
+        log=log, clock=world.clock, grants=shared.grants, hands=hands, worker=process.name, seals=shared.seals
+    )
     desk = SessionDesk(
         log=log,
         seals=shared.seals,

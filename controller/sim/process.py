@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from controller.domain.entry import Caller, Draft, Entry
-from controller.domain.guards import ControlRow, Guard, StreamRow
+from controller.domain.guards import ControlRow, EffectRow, Guard, StreamRow
 from controller.domain.ids import EffectKey, StreamId
 from controller.domain.verbs import Verb
 from controller.errors import Unavailable
@@ -106,6 +106,10 @@ class ProcessLog:
     async def waiting_on(self, stream: StreamId) -> list[StreamRow]:
         self.process.alive()
         return await self.log.waiting_on(stream)
+
+    async def open_effects(self) -> list[EffectRow]:
+        self.process.alive()
+        return await self.log.open_effects()
 
     async def control(self) -> list[ControlRow]:
         self.process.alive()

@@ -8,6 +8,7 @@ from controller.domain.delivery import TERMINAL, Delivery
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import DeliveryId, delivery_stream
+from controller.history.citing import newest
 from controller.ports import Ports
 from controller.steps.common import abandon, draft, overdue, wait
 
@@ -30,7 +31,8 @@ async def accept(d: Delivery, ports: Ports) -> list[Draft]:
         return wait(
             d, ports, e.WaitsFor.AFTER, on=on, seconds=ports.bounds.wait_seconds, reason=f"{asked.after} comes first"
         )
-    return [draft(d, e.TaskAccepted(budget_micro_usd=ports.bounds.delivery_micro_usd, decision=_decision(d, ports)))]
+    decision = _decision(d, ports, await newest(ports.log, delivery_stream(d.id)))
+    return [draft(d, e.TaskAccepted(budget_micro_usd=ports.bounds.delivery_micro_usd, decision=decision))]
 
 
 async def _over(ports: Ports, delivery: DeliveryId) -> bool:
@@ -38,17 +40,18 @@ async def _over(ports: Ports, delivery: DeliveryId) -> bool:
     return fold_delivery(delivery, from_log).phase in TERMINAL
 
 
-def _decision(d: Delivery, ports: Ports) -> Decision:
+def _decision(d: Delivery, ports: Ports, request: str) -> Decision:
     asked = d.asked
     return decide(
         f"Take on {d.id}?",
         "accept",
         over={"refuse": "the repository is configured and the bounds are kept"},
         because=(
-            Claim(text=f"asked by {asked.asked_by} over {asked.source}", evidence=f"stream {delivery_stream(d.id)}"),
-            Claim(text=f"depth {asked.depth} of {ports.bounds.spawn_depth}, cause {asked.cause}", evidence="bounds"),
+            Claim(text=f"asked by {asked.asked_by} over {asked.source}", evidence=request),
+            Claim(text=f"depth {asked.depth} of {ports.bounds.spawn_depth}, cause {asked.cause}", evidence=request),
         ),
         would_change="an unknown repository or a depth over the bound",
         fallback="nothing has been touched; the delivery can be abandoned at any time before it merges",
         rules=("intake/known-repository", "intake/depth"),
+        policy=ports.caller.policy,
     )

@@ -6,14 +6,13 @@ from datetime import datetime
 
 from controller.agents.brief import brief_for
 from controller.domain import events as e
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Claim, Decision, Maker, at_commit, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import (
     Branch,
     Commit,
     MicroUsd,
-    SessionId,
     author_branch,
     session_of,
     session_stream,
@@ -21,6 +20,7 @@ from controller.domain.ids import (
 from controller.domain.session import fold as fold_session
 from controller.domain.verbs import PushBranch
 from controller.errors import Permanent
+from controller.history.citing import in_clear, maker_of
 from controller.ports import Conflict, Failed, Ports
 from controller.provenance.trailers import title_of, trailers
 from controller.steps.common import abandon, draft, overdue, push, unsettled, wait
@@ -35,8 +35,8 @@ async def author(d: Delivery, ports: Ports) -> list[Draft]:
     if d.asked.cause is not e.Cause.REVERT:
         block = await ports.gate.blocked(AGENT, PushBranch, repository=d.repository, service=service)
         if block is not None:
-            words = f"{block.scope} is {block.reason}"
-            return wait(d, ports, e.WaitsFor.FREEZE, on=None, seconds=ports.bounds.wait_seconds, reason=words)
+            seconds = ports.bounds.wait_seconds
+            return wait(d, ports, e.WaitsFor.FREEZE, on=None, seconds=seconds, reason=in_clear(block))
     if len(d.heads) >= ports.bounds.heads_per_delivery:
         return await abandon(
             d, ports, AGENT, f"{len(d.heads)} heads were tried, which is the bound; a person must look"
@@ -69,7 +69,8 @@ async def _by_agent(d: Delivery, ports: Ports) -> list[Draft]:
         words = await ports.seals.open(ended.summary) if ended.summary else None
         refused_calls = f"; the gate refused {state.refusals} of its calls" if state.refusals else ""
         return await abandon(d, ports, AGENT, f"the agent brought no change: {ended.reason}{refused_calls}", words)
-    refused = await _push(d, ports, AGENT, started.branch, ended.head, session=session)
+    decision = _taking(d, started.branch, ended.head, await maker_of(ports.log, session)).under(ports.caller.policy)
+    refused = await _push(d, ports, AGENT, started.branch, ended.head, decision=decision)
     if refused is not None:
         return refused
     event = e.ChangeAuthored(
@@ -87,6 +88,7 @@ async def _by_agent(d: Delivery, ports: Ports) -> list[Draft]:
         cost_micro_usd=ended.cost_micro_usd,
         tainted=ended.tainted,
         summary=ended.summary,
+        decision=decision,
     )
     return [draft(d, event)]
 
@@ -98,13 +100,14 @@ async def _revert(d: Delivery, ports: Ports) -> list[Draft]:
         raise Permanent(f"{d.id} is a revert without a commit to revert", "This is a defect: look at its first entry")
     made = await ports.forge.revert(d.repository, bad, tip, await _revert_message(d, ports), _when(d))
     if isinstance(made, Conflict):
-        files = ", ".join(made.files)
-        return await abandon(d, ports, REVERTER, f"the revert conflicts in {files}; the fix goes forward instead")
+        reason = f"revert/conflict: the revert conflicts in {len(made.files)} files; the fix goes forward instead"
+        return await abandon(d, ports, REVERTER, reason, "\n".join(made.files))
     change = await ports.forge.change(d.repository, tip, made.commit)
     if not change.files:
         return await abandon(d, ports, REVERTER, "there is nothing left to revert")
     branch = author_branch(d.id, d.iteration + 1)
-    refused = await _push(d, ports, REVERTER, branch, made.commit, session=None)
+    decision = _taking(d, branch, made.commit, None).under(ports.caller.policy)
+    refused = await _push(d, ports, REVERTER, branch, made.commit, decision=decision)
     if refused is not None:
         return refused
     event = e.ChangeAuthored(
@@ -121,22 +124,25 @@ async def _revert(d: Delivery, ports: Ports) -> list[Draft]:
         transcript_digest=None,
         cost_micro_usd=MicroUsd(0),
         tainted=False,
+        decision=decision,
     )
     return [draft(d, event)]
 
 
 async def _push(
-    d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, *, session: SessionId | None
+    d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, *, decision: Decision
 ) -> list[Draft] | None:
     """None: the branch is there."""
-    outcome = await push(d, ports, agent, branch, head, decision=_push_decision(d, branch, head, session))
+    outcome = await push(d, ports, agent, branch, head, decision=decision)
     if isinstance(outcome, Failed):
-        return await abandon(d, ports, agent, f"the branch could not be pushed: {outcome.reason}")
-    return None if outcome is None else unsettled(d, ports, outcome)
+        reason = "author/push-refused: the forge does not take the branch"
+        return await abandon(d, ports, agent, reason, outcome.reason)
+    return None if outcome is None else await unsettled(d, ports, outcome)
 
 
-def _push_decision(d: Delivery, branch: Branch, head: Commit, session: SessionId | None) -> Decision:
-    made_by = f"session {session}" if session else "code, as the inverse of the bad commit"
+def _taking(d: Delivery, branch: Branch, head: Commit, maker: Maker | None) -> Decision:
+    """`maker=None`: code alone made it."""
+    made_by = f"session {maker.session}" if maker else "code, as the inverse of the bad commit"
     return decide(
         f"Push the change of {d.id}?",
         "push",
@@ -147,12 +153,13 @@ def _push_decision(d: Delivery, branch: Branch, head: Commit, session: SessionId
         because=(
             Claim(
                 text=f"{head[:12]} was made by {made_by}",
-                evidence=f"commit {head}",
+                evidence=at_commit(head),
             ),
         ),
         would_change="no change in the tree, or a path outside the grant",
         fallback=f"delete {branch}; main is untouched",
         rules=("author/own-branch",),
+        maker=maker,
     )
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from controller.domain import events as e
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.ci import CiResults, TestOutcome, clear_name
+from controller.domain.decision import Claim, Decision, at_commit, decide, in_blob
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
-from controller.domain.ids import Commit, EffectKey, delivery_stream
+from controller.domain.ids import Commit, Digest, EffectKey, canonical, delivery_stream
+from controller.domain.sealed import Sealed
 from controller.domain.verbs import StartRun
 from controller.errors import Permanent
+from controller.history.citing import newest, newest_of
 from controller.ports import CiRun, Conflict, Done, Failed, Ports
+from controller.provenance.log_places import audit_entry
 from controller.provenance.trailers import merge_message
 from controller.steps.common import abandon, draft, overdue, push, unsettled, wait
 
 AGENT = "checker"
 MESSAGE_CHARS = 4_000
+NAME_CHARS = 300
 LOG_CHARS = 262_144  # the end of it, where the failures are
 FAILURES = 50  # recorded by name; the whole log is a blob
 
@@ -49,19 +55,19 @@ async def _start(d: Delivery, ports: Ports) -> list[Draft]:
     if (waiting := await _push_rebased(d, ports, change)) is not None:
         return waiting
     task = await ports.seals.open(d.task)
-    merged = await ports.forge.merge(
-        d.repository, tip, change.head, merge_message(d, task, change.head), d.requested_at
-    )
+    message = merge_message(d, task, change.head, await audit_entry(d, ports))
+    merged = await ports.forge.merge(d.repository, tip, change.head, message, d.requested_at)
     if isinstance(merged, Conflict):
-        return await send_back(d, ports, f"it conflicts with {d.branch} in {', '.join(merged.files)}")
+        reason = f"check/conflict: it conflicts with {d.branch} in {len(merged.files)} files"
+        return await send_back(d, ports, reason, "\n".join(merged.files))
     key = EffectKey(f"ci/{d.repository}/{merged.commit}/{d.unstuck + 1}")
     verb = StartRun(repository=d.repository, commit=merged.commit, attempt=d.unstuck + 1)
-    outcome = await ports.gate.act(
-        AGENT, verb, key=key, decision=_decision(d, change.head, tip), subject=delivery_stream(d.id)
-    )
+    stream = delivery_stream(d.id)
+    decision = _decision(d, change.head, tip, await newest(ports.log, stream)).under(ports.caller.policy)
+    outcome = await ports.gate.act(AGENT, verb, key=key, decision=decision, subject=stream)
     if isinstance(outcome, Failed):
-        return await abandon(d, ports, AGENT, f"CI could not start: {outcome.reason}")
-    if (waiting := unsettled(d, ports, outcome)) is not None:
+        return await abandon(d, ports, AGENT, "ci/not-started: CI could not start the run", outcome.reason)
+    if (waiting := await unsettled(d, ports, outcome)) is not None:
         return waiting
     if not isinstance(outcome, Done):
         raise TypeError(outcome)
@@ -70,8 +76,9 @@ async def _start(d: Delivery, ports: Ports) -> list[Draft]:
 
 async def _push_rebased(d: Delivery, ports: Ports, change: e.ChangeAuthored) -> list[Draft] | None:
     """After a clean rebase the pull request's branch follows the new head. None: it is there."""
-    outcome = await push(d, ports, "author", change.branch, change.head, decision=_following(change))
-    return None if outcome is None else unsettled(d, ports, outcome)
+    following = _following(change).under(ports.caller.policy)
+    outcome = await push(d, ports, "author", change.branch, change.head, decision=following)
+    return None if outcome is None else await unsettled(d, ports, outcome)
 
 
 async def _report(d: Delivery, ports: Ports, begun: e.CiStarted, run: CiRun) -> list[Draft]:
@@ -81,12 +88,15 @@ async def _report(d: Delivery, ports: Ports, begun: e.CiStarted, run: CiRun) -> 
         failures.append(
             e.TestFailure(test="(the run itself)", verdict="unknown", message=await ports.seals.seal(run.reason))
         )
+    results = results_of(run)
+    kept = await ports.seals.seal(canonical(results.model_dump(mode="json")).decode())
+    started = await newest_of(ports.log, delivery_stream(d.id), e.CiStarted)
     report = e.CiReported(
         head=begun.head,
         base=begun.base,
         tested=begun.tested,
         round=d.rounds,
-        passed=run.state == "passed",
+        passed=results.green,
         pushed_at=_pushed_at(d, now),
         started_at=run.started_at or now,
         finished_at=run.finished_at or now,
@@ -95,25 +105,62 @@ async def _report(d: Delivery, ports: Ports, begun: e.CiStarted, run: CiRun) -> 
         run=run.run,
         isolation=run.isolation,
         log=await ports.seals.seal(run.log[-LOG_CHARS:]),
+        results=kept,
+        decision=verdict(results, kept, started, ports.caller.policy),
     )
     if report.passed:
         return [draft(d, report)]
-    names = ", ".join(t.test for t in run.tests if not t.passed) or run.reason
-    then = await send_back(d, ports, f"CI is red: {names}"[:600])
+    names = [t.test for t in run.tests if not t.passed][:FAILURES]
+    then = await send_back(d, ports, f"ci/red: {results.words}", "\n".join(names) or run.reason)
     return [draft(d, report), *then] if then else []
 
 
-async def send_back(d: Delivery, ports: Ports, reason: str) -> list[Draft]:
-    """Back to the author, if it may try again. Code that reverts has no second idea."""
+def results_of(run: CiRun) -> CiResults:
+    """A finished run. What is neither passed nor failed is broken."""
+    state: Literal["passed", "failed", "broken"] = "broken"
+    if run.state in ("passed", "failed"):
+        state = "passed" if run.state == "passed" else "failed"
+    tests = (TestOutcome(test=t.test, passed=t.passed, duration_ms=t.duration_ms) for t in run.tests)
+    return CiResults(state=state, tests=tuple(tests))
+
+
+def verdict(results: CiResults, kept: Sealed, started: str, policy: Digest) -> Decision:
+    """Green or red, from the results alone: whoever opens them decides the same.
+
+    `kept` are they, sealed, and `started` cites the entry that names what was tested.
+    """
+    choice, other = ("green", "red") if results.green else ("red", "green")
+    why_not = "nothing failed" if results.green else results.words
+    return decide(
+        "Is this head good enough to be classified?",
+        choice,
+        over={other: why_not},
+        because=(
+            Claim(text=results.words, evidence=in_blob(kept.digest), digest=kept.digest),
+            Claim(text="this is what was tested", evidence=started),
+        ),
+        would_change="one failed test more, or none, or a run that broke",
+        fallback="a red head goes back to its author, and nothing has merged",
+        rules=(f"ci/{choice}",),
+        policy=policy,
+    )
+
+
+async def send_back(d: Delivery, ports: Ports, reason: str, said: str) -> list[Draft]:
+    """Back to the author, if it may try again. Code that reverts has no second idea. `said` goes sealed."""
     if d.asked.cause is e.Cause.REVERT:
-        return await abandon(d, ports, AGENT, f"{reason}; the fix goes forward instead")
+        return await abandon(d, ports, AGENT, f"{reason}; the fix goes forward instead", said)
     if d.rounds >= ports.bounds.ci_rounds:
-        return await abandon(d, ports, AGENT, f"{reason}; {d.rounds} CI rounds are the bound; a person must look")
-    return [draft(d, e.SentBack(to="ACCEPTED", reason=reason))]
+        reason = f"{reason}; {d.rounds} CI rounds are the bound; a person must look"
+        return await abandon(d, ports, AGENT, reason, said)
+    return [draft(d, e.SentBack(to="ACCEPTED", reason=reason, detail=await ports.seals.seal(said)))]
 
 
 async def _failure(ports: Ports, test: str, message: str) -> e.TestFailure:
-    return e.TestFailure(test=test[:300], verdict="unknown", message=await ports.seals.seal(message[-MESSAGE_CHARS:]))
+    """The message begins with the name, for readers who open nothing else."""
+    words = f"{test[:NAME_CHARS]}\n{message[-MESSAGE_CHARS:]}"
+    message_, name = await ports.seals.seal(words), await ports.seals.seal(test[:NAME_CHARS])
+    return e.TestFailure(test=clear_name(test), verdict="unknown", message=message_, name=name)
 
 
 def _pushed_at(d: Delivery, now: datetime) -> datetime:
@@ -127,7 +174,7 @@ def _following(change: e.ChangeAuthored) -> Decision:
         "move",
         over={"leave it": "the pull request would show a head that is not the one tested"},
         because=(
-            Claim(text=f"{change.head[:12]} is the same change on a newer main", evidence=f"commit {change.head}"),
+            Claim(text=f"{change.head[:12]} is the same change on a newer main", evidence=at_commit(change.head)),
         ),
         would_change="somebody else having moved the branch",
         fallback="the former head is still in the repository",
@@ -135,12 +182,15 @@ def _following(change: e.ChangeAuthored) -> Decision:
     )
 
 
-def _decision(d: Delivery, head: Commit, base: Commit) -> Decision:
+def _decision(d: Delivery, head: Commit, base: Commit, as_it_stands: str) -> Decision:
     return decide(
         f"Run CI on {head[:12]} merged onto {base[:12]}?",
         "run",
         over={"test the head alone": "what lands is the merge, so the merge is what must pass"},
-        because=(Claim(text=f"{d.rounds} other heads of it have been through CI", evidence=f"commit {head}"),),
+        because=(
+            Claim(text=f"{d.rounds} other heads of it have been through CI", evidence=as_it_stands),
+            Claim(text="this is the head", evidence=at_commit(head)),
+        ),
         would_change="the bound on rounds, or a conflict with main",
         fallback="a run changes nothing outside its sandbox",
         rules=("checker/test-the-merge", "checker/rounds"),

@@ -7,8 +7,10 @@ from controller.domain.control import by_agent
 from controller.domain.decision import Claim, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
+from controller.domain.ids import delivery_stream
 from controller.domain.risk import Colour, RiskInputs
 from controller.errors import Permanent
+from controller.history.citing import newest_of
 from controller.ports import Ports
 from controller.steps.common import draft
 
@@ -20,10 +22,32 @@ WHY_NOT = {
 
 
 async def classify(d: Delivery, ports: Ports) -> list[Draft]:
+    inputs, stream = inputs_of(d), delivery_stream(d.id)
+    changed = await newest_of(ports.log, stream, e.ChangeAuthored, e.SentBack)
+    tested = await newest_of(ports.log, stream, e.CiReported)
+    verdict = await ports.policy.classify(inputs)
+    decision = decide(
+        f"Which colour is {d.id}?",
+        verdict.colour.value,
+        over={colour.value: WHY_NOT[colour] for colour in Colour if colour is not verdict.colour},
+        because=(
+            Claim(text=verdict.reason, evidence=changed),
+            Claim(text=f"the tests passed: {inputs.tests_passed}, in round {inputs.rounds}", evidence=tested),
+        ),
+        would_change="other files, more lines, no tests, taint, or another policy version",
+        fallback="yellow waits for a person, red goes back to its author",
+        rules=verdict.rules,
+        policy=verdict.policy,
+    )
+    return [draft(d, e.RiskClassified(inputs=inputs, verdict=verdict, decision=decision))]
+
+
+def inputs_of(d: Delivery) -> RiskInputs:
+    """What the colour depends on, read off the delivery as it stood. Raises Permanent before it was checked."""
     change, ci = d.change, d.ci
     if change is None or ci is None:
         raise Permanent(f"{d.id} is checked without a change or a CI report", "Run `flyball log verify`")
-    inputs = RiskInputs(
+    return RiskInputs(
         cause=d.asked.cause.value,
         files=change.files,
         lines_changed=change.lines_changed,
@@ -33,24 +57,6 @@ async def classify(d: Delivery, ports: Ports) -> list[Draft]:
         rounds=d.rounds,
         asked_by_agent=by_agent(d.asked.asked_by),
     )
-    verdict = await ports.policy.classify(inputs)
-    decision = decide(
-        f"Which colour is {d.id}?",
-        verdict.colour.value,
-        over={colour.value: WHY_NOT[colour] for colour in Colour if colour is not verdict.colour},
-        because=(
-            Claim(text=verdict.reason, evidence=f"commit {change.head}"),
-            Claim(
-                text=f"{ci.tests} tests passed on {ci.tested[:12]} (run {ci.run})",
-                evidence=f"blob {ci.log.digest}",
-                digest=ci.log.digest,
-            ),
-        ),
-        would_change="other files, more lines, no tests, taint, or another policy version",
-        fallback="yellow waits for a person, red goes back to its author",
-        rules=verdict.rules,
-    )
-    return [draft(d, e.RiskClassified(inputs=inputs, verdict=verdict, decision=decision))]
 
 
 def _is_test(path: str) -> bool:

@@ -27,7 +27,7 @@ async def clear(d: Delivery, ports: Ports) -> list[Draft]:
     if verdict.colour is Colour.RED:
         if d.rounds >= ports.bounds.ci_rounds or d.asked.cause is e.Cause.REVERT:
             return await abandon(d, ports, AGENT, f"red: {verdict.reason}")
-        return [draft(d, e.SentBack(to="ACCEPTED", reason=f"red: {verdict.reason}"))]
+        return [draft(d, e.SentBack(to="ACCEPTED", reason=f"red: {verdict.reason}"[:600]))]
     return await _consent(d, ports, risk, change)
 
 

@@ -6,16 +6,27 @@ from datetime import timedelta
 
 from controller.domain import events as e
 from controller.domain.control import People, by_agent, fold_people
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Claim, Decision, Maker, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
-from controller.domain.ids import Branch, Commit, DeliveryId, EffectKey, StreamId, delivery_stream, people_stream
+from controller.domain.ids import (
+    Branch,
+    Commit,
+    DeliveryId,
+    Digest,
+    EffectKey,
+    StreamId,
+    delivery_stream,
+    people_stream,
+)
+from controller.domain.sealed import Sealed
 from controller.domain.verbs import ClosePullRequest, PushBranch, Tell
-from controller.errors import Permanent
+from controller.history.citing import in_clear, maker_of, newest, opened
 from controller.ports import Blocked, Done, Failed, Outcome, Pending, Ports, Unknown
 
 NEW_BRANCH = "new"
 CLOSER = "merger"
+TOLD_CHARS = 600  # of what others said, in a message
 ON_CALL = "on-call"  # who is told of what an agent asked for: agents read the log, people are told
 
 
@@ -47,10 +58,10 @@ async def people(ports: Ports, delivery: DeliveryId) -> People:
     return fold_people(await ports.log.read(people_stream(delivery)))
 
 
-def unsettled(d: Delivery, ports: Ports, outcome: Outcome) -> list[Draft] | None:
+async def unsettled(d: Delivery, ports: Ports, outcome: Outcome) -> list[Draft] | None:
     """Drafts for an effect that is not done. None: it is done, go on.
 
-    Failed is for the caller to judge and must be handled before.
+    Whoever has a use for a Failed one judges it before; here it is a person's to look at.
     """
     match outcome:
         case Done():
@@ -58,18 +69,27 @@ def unsettled(d: Delivery, ports: Ports, outcome: Outcome) -> list[Draft] | None
         case Pending(until):
             seconds = max(1, int((until - ports.clock.now()).total_seconds()))
             return wait(d, ports, e.WaitsFor.EFFECT, on=None, seconds=seconds, reason="an effect is under way")
-        case Blocked(scope, reason):
-            words = f"{scope} is {reason}"
-            return wait(d, ports, e.WaitsFor.FREEZE, on=None, seconds=ports.bounds.wait_seconds, reason=words)
+        case Blocked():
+            seconds = ports.bounds.wait_seconds
+            return wait(d, ports, e.WaitsFor.FREEZE, on=None, seconds=seconds, reason=in_clear(outcome))
         case Failed(reason):
-            raise Permanent(
-                f"the world refused: {reason}", "Look at the effect in `flyball show`, then `flyball unstick`"
-            )
+            return [await stuck(d, ports, "effect/refused: the world refused an effect", reason)]
         case Unknown(reason):
-            return [draft(d, e.Stuck(reason=f"an effect is unknown: {reason}"))]
+            return [await stuck(d, ports, "effect/unknown: an effect may or may not have happened", reason)]
 
 
-def telling(question: str, because: str, evidence: str) -> Decision:
+async def stuck(d: Delivery, ports: Ports, reason: str, said: str) -> Draft:
+    """`said` by the world, sealed."""
+    return draft(d, e.Stuck(reason=reason, detail=await ports.seals.seal(said)))
+
+
+async def maker(d: Delivery, ports: Ports) -> Maker | None:
+    """The model that wrote the change under way. None: code alone did."""
+    session = d.change.session if d.change else None
+    return await maker_of(ports.log, session) if session else None
+
+
+def telling(question: str, because: str, evidence: str, policy: Digest) -> Decision:
     return decide(
         question,
         "tell",
@@ -78,6 +98,7 @@ def telling(question: str, because: str, evidence: str) -> Decision:
         would_change="nothing: telling is always allowed",
         fallback="the same words stand in `flyball show`",
         rules=("tell/always",),
+        policy=policy,
     )
 
 
@@ -90,7 +111,8 @@ async def tell(d: Delivery, ports: Ports, agent: str, what: str, text: str) -> b
     to = ON_CALL if by_agent(asked_by) else asked_by
     verb = Tell(to=to, thread=d.asked.root, text=text)
     key = EffectKey(f"tell/{d.id}/{what}")
-    decision = telling(f"Tell {to} about {d.id}?", f"{d.id}: {what}", f"stream {delivery_stream(d.id)}")
+    evidence = await newest(ports.log, delivery_stream(d.id))
+    decision = telling(f"Tell {to} about {d.id}?", f"{d.id}: {what}", evidence, ports.caller.policy)
     outcome = await ports.gate.act(
         agent, verb, key=key, decision=decision, subject=delivery_stream(d.id), on_behalf_of=asked_by
     )
@@ -125,33 +147,36 @@ async def close(d: Delivery, ports: Ports, number: int, why: str) -> bool:
     One that the forge will not close (it has merged) stops nothing.
     """
     verb = ClosePullRequest(repository=d.repository, number=number, reason=why)
-    key = EffectKey(f"close/{d.repository}/{number}")
-    outcome = await ports.gate.act(
-        CLOSER, verb, key=key, decision=_closing(d, number, why), subject=delivery_stream(d.id)
-    )
+    key, stream = EffectKey(f"close/{d.repository}/{number}"), delivery_stream(d.id)
+    decision = _closing(d, number, why, await newest(ports.log, stream)).under(ports.caller.policy)
+    outcome = await ports.gate.act(CLOSER, verb, key=key, decision=decision, subject=stream)
     return isinstance(outcome, Done | Failed)
 
 
-def _closing(d: Delivery, number: int, why: str) -> Decision:
+def _closing(d: Delivery, number: int, why: str, evidence: str) -> Decision:
     return decide(
         f"Close pull request #{number} of {d.id}?",
         "close",
         over={"leave it open": "nobody works on it any more, and it must not land by accident"},
-        because=(Claim(text=why, evidence=f"stream {delivery_stream(d.id)}"),),
+        because=(Claim(text=why, evidence=evidence),),
         would_change="its having merged",
         fallback="it can be opened again",
         rules=("author/one-pull-request-per-branch",),
     )
 
 
-async def abandon(d: Delivery, ports: Ports, agent: str, reason: str, detail: str | None = None) -> list[Draft]:
+async def abandon(
+    d: Delivery, ports: Ports, agent: str, reason: str, detail: str | Sealed | None = None
+) -> list[Draft]:
     """End a delivery before it merged: its pull request is closed, and people are told.
 
-    `detail` is text from outside, sealed.
+    `detail` is text from outside, which the log has sealed. None: there is none.
     """
     if d.pull_request is not None and not await close(d, ports, d.pull_request, f"{d.id} was given up"):
         return []
-    if not await tell(d, ports, agent, "abandoned", f"{d.id} was given up: {reason}"):
+    said = detail if isinstance(detail, str) else await opened(ports.seals, detail)
+    words = f"{d.id} was given up: {reason}" + (f"\n{said[:TOLD_CHARS]}" if said else "")
+    if not await tell(d, ports, agent, "abandoned", words):
         return []
-    sealed = await ports.seals.seal(detail) if detail else None
+    sealed = await ports.seals.seal(detail) if isinstance(detail, str) and detail else detail or None
     return [draft(d, e.Abandoned(reason=reason[:600], detail=sealed))]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from controller.domain import events as e
 from controller.domain.control import family_of
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Claim, Decision, at_entry, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import DeliveryId, delivery_stream, rollout_stream
 from controller.domain.rollout import Release, ReleaseEnd
 from controller.domain.rollout import fold as fold_rollout
 from controller.errors import Permanent
+from controller.history.citing import newest, newest_of
 from controller.ports import Ports
 from controller.provenance.trailers import title_of
 from controller.steps.common import draft, tell
@@ -52,7 +53,7 @@ async def _hand_over(d: Delivery, ports: Ports, release: Release) -> list[Draft]
     if fix is not None:
         task = await ports.seals.open(d.task)
         streams.append(Draft(delivery_stream(fix), await _request(d, ports, fix, task, e.Cause.FIX, after=revert)))
-    return [draft(d, e.HandedOver(revert=revert, fix=fix, decision=_decision(d, release, fix))), *streams]
+    return [draft(d, e.HandedOver(revert=revert, fix=fix, decision=await _decision(d, ports, release, fix))), *streams]
 
 
 async def _may_fix(d: Delivery, ports: Ports) -> bool:
@@ -85,7 +86,11 @@ async def _request(
     )
 
 
-def _decision(d: Delivery, release: Release, fix: DeliveryId | None) -> Decision:
+async def _decision(d: Delivery, ports: Ports, release: Release, fix: DeliveryId | None) -> Decision:
+    own = delivery_stream(d.id)
+    judged = (
+        at_entry(release.regression_entry) if release.regression_entry is not None else await newest(ports.log, own)
+    )
     why = release.regression.reason if release.regression else "it regressed"
     return decide(
         f"What becomes of {d.id} after its roll-back?",
@@ -97,10 +102,14 @@ def _decision(d: Delivery, release: Release, fix: DeliveryId | None) -> Decision
             else "a fix is within bounds",
         },
         because=(
-            Claim(text=why, evidence=f"log#{release.regression_entry}"),
-            Claim(text="it is the culprit of its release", evidence=f"release {release.number}"),
+            Claim(text=why, evidence=judged),
+            Claim(
+                text=f"it is a culprit of release {release.number}",
+                evidence=await newest_of(ports.log, own, e.RolledBack),
+            ),
         ),
         would_change="another culprit in the same release, or a fix depth above the bound",
         fallback="main stays as it is, and the bad commit stays undeployable",
         rules=("responder/revert-first", "responder/fix-depth"),
+        policy=ports.caller.policy,
     )

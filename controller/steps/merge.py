@@ -48,9 +48,8 @@ async def _evicted(d: Delivery, ports: Ports, evicted: e.Evicted) -> list[Draft]
             )
         ]
     if d.asked.cause is e.Cause.REVERT:
-        return await abandon(d, ports, AGENT, f"{evicted.reason}; the fix goes forward instead")
+        return await abandon(d, ports, AGENT, f"{evicted.reason}; the fix goes forward instead", evicted.detail)
     if d.rounds >= ports.bounds.ci_rounds:
-        return await abandon(
-            d, ports, AGENT, f"{evicted.reason}; {d.rounds} CI rounds are the bound; a person must look"
-        )
-    return [draft(d, e.SentBack(to="ACCEPTED", reason=evicted.reason))]
+        reason = f"{evicted.reason}; {d.rounds} CI rounds are the bound; a person must look"
+        return await abandon(d, ports, AGENT, reason, evicted.detail)
+    return [draft(d, e.SentBack(to="ACCEPTED", reason=evicted.reason, detail=evicted.detail))]

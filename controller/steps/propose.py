@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.domain import events as e
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Claim, Decision, at_commit, decide
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import EffectKey, delivery_stream
@@ -11,7 +11,7 @@ from controller.domain.verbs import OpenPullRequest
 from controller.errors import Permanent
 from controller.ports import Done, Ports
 from controller.provenance.trailers import title_of, trailers
-from controller.steps.common import close, draft, unsettled
+from controller.steps.common import close, draft, maker, unsettled
 
 AGENT = "author"
 
@@ -32,15 +32,16 @@ async def propose(d: Delivery, ports: Ports) -> list[Draft]:
     )
     key = EffectKey(f"pull-request/{change.branch}/{d.unstuck}")
     agent = "responder" if d.asked.cause is e.Cause.REVERT else AGENT
+    decision = _decision(d, change).model_copy(update={"maker": await maker(d, ports), "policy": ports.caller.policy})
     outcome = await ports.gate.act(
         agent,
         verb,
         key=key,
-        decision=_decision(d, change),
+        decision=decision,
         subject=delivery_stream(d.id),
         on_behalf_of=d.asked.asked_by,
     )
-    if (waiting := unsettled(d, ports, outcome)) is not None:
+    if (waiting := await unsettled(d, ports, outcome)) is not None:
         return waiting
     if not isinstance(outcome, Done):
         raise TypeError(outcome)
@@ -64,7 +65,7 @@ def _decision(d: Delivery, change: e.ChangeAuthored) -> Decision:
         because=(
             Claim(
                 text=f"{len(change.files)} files, {change.lines_changed} lines, iteration {change.iteration}",
-                evidence=f"commit {change.head}",
+                evidence=at_commit(change.head),
             ),
         ),
         would_change="an open pull request on the same branch, which is then taken as this one",

@@ -41,11 +41,11 @@ async def line_of(entry: Entry, seals: Seals) -> Line | None:  # noqa: PLR0911 -
         case "session":
             return _session(about, event)
         case "queue":
-            return _queue(about, event)
+            return await _queue(about, event, seals)
         case "rollout":
-            return _rollout(about, event)
+            return await _rollout(about, event, seals)
         case "effect":
-            return _effect(event)
+            return await _effect(event, seals)
         case "people":
             return _person(about, event)
         case _:
@@ -94,7 +94,7 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  #
         case e.CiStarted():
             return Line(about, f"CI on {event.head[:10]} merged onto {event.base[:10]}", "quiet", loud=False)
         case e.CiReported():
-            return _ci(about, event)
+            return await _ci(about, event, seals)
         case e.RiskClassified():
             tone: Tone = {"green": "good", "yellow": "care", "red": "bad"}[event.verdict.colour.value]  # type: ignore[assignment]
             return Line(about, event.verdict.reason[0].upper() + event.verdict.reason[1:], tone)
@@ -105,7 +105,7 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  #
         case e.Cleared():
             return Line(about, f"cleared by {event.approver}", "quiet", loud=False)
         case e.SentBack():
-            return Line(about, f"back to {event.to}: {event.reason}", "care")
+            return Line(about, f"back to {event.to}: {event.reason}", "care", await _detail(event.detail, seals))
         case e.Merged():
             return Line(about, f"merged as {event.commit[:10]}", "good")
         case e.RolloutJoined():
@@ -125,27 +125,38 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  #
         case e.HandedOver():
             return Line(about, f"handed over: {event.revert} reverts it, {event.fix or 'a person'} fixes it", "care")
         case e.Abandoned():
-            said = " ".join((await opened(event.detail, seals)).split())[:DETAIL_CHARS] if event.detail else ""
-            return Line(about, f"given up: {event.reason}", "bad", f"the agent said: {said}" if said else "")
+            return Line(about, f"given up: {event.reason}", "bad", await _detail(event.detail, seals))
         case e.Superseded():
             return Line(about, f"superseded by {event.by}", "care")
         case e.StepFailed():
-            return Line(about, f"{event.step} failed (attempt {event.attempt})", "care", event.error)
+            words = f"{event.step} failed (attempt {event.attempt})"
+            return Line(about, words, "care", await _reason(event.error, event.detail, seals))
         case e.Stuck():
-            return Line(about, "STUCK: a person must look", "bad", event.reason)
+            return Line(about, "STUCK: a person must look", "bad", await _reason(event.reason, event.detail, seals))
         case e.Unstuck():
             return Line(about, f"let go on by {event.by}", "care")
         case _:
             return None
 
 
-def _ci(about: str, event: e.CiReported) -> Line:
+async def _detail(sealed: Sealed | None, seals: Seals) -> str:
+    """What others said, on one line. Empty: nothing."""
+    return " ".join((await opened(sealed, seals)).split())[:DETAIL_CHARS] if sealed else ""
+
+
+async def _reason(reason: str, sealed: Sealed | None, seals: Seals) -> str:
+    said = await _detail(sealed, seals)
+    return f"{reason}: {said}" if said else reason
+
+
+async def _ci(about: str, event: e.CiReported, seals: Seals) -> Line:
     seconds = (event.finished_at - event.started_at).total_seconds()
     words = f"CI round {event.round}: {event.tests} tests in {seconds:.1f} s ({event.isolation})"
     if event.passed:
         return Line(about, f"{words}, all passed", "good")
-    names = ", ".join(failure.test for failure in event.failures[:5])
-    return Line(about, f"{words}, {len(event.failures)} failed", "bad", names)
+    failed = event.failures[:5]
+    names = [await opened(one.name, seals) if one.name else one.test for one in failed]
+    return Line(about, f"{words}, {len(event.failures)} failed", "bad", ", ".join(names))
 
 
 def _session(about: str, event: e.Event) -> Line | None:
@@ -170,7 +181,7 @@ def _session(about: str, event: e.Event) -> Line | None:
             return None
 
 
-def _queue(about: str, event: e.Event) -> Line | None:
+async def _queue(about: str, event: e.Event, seals: Seals) -> Line | None:
     match event:
         case e.LandingPlanned():
             return Line(
@@ -191,14 +202,16 @@ def _queue(about: str, event: e.Event) -> Line | None:
             tone: Tone = "good" if event.verified else "bad"
             return Line(about, f"landing {event.landing} is {where} now, {how}", tone, loud=not event.verified)
         case e.LandingVoided():
-            return Line(about, f"landing {event.landing} is void: {event.reason}", "care")
+            words = f"landing {event.landing} is void: {event.reason}"
+            return Line(about, words, "care", await _detail(event.detail, seals))
         case e.Evicted():
-            return Line(about, f"{event.delivery} leaves the line: {event.reason}", "care")
+            words = f"{event.delivery} leaves the line: {event.reason}"
+            return Line(about, words, "care", await _detail(event.detail, seals))
         case _:
             return None
 
 
-def _rollout(about: str, event: e.Event) -> Line | None:  # noqa: C901, PLR0911, PLR0912 - one flat table of words
+async def _rollout(about: str, event: e.Event, seals: Seals) -> Line | None:  # noqa: C901, PLR0911, PLR0912 - one flat table of words
     match event:
         case e.ReleaseOpened():
             against = f"against release {event.against}" if event.against else "the first one"
@@ -226,7 +239,7 @@ def _rollout(about: str, event: e.Event) -> Line | None:  # noqa: C901, PLR0911,
                 about,
                 f"release {event.release} hurts users at {event.weight_percent} %: roll back",
                 "bad",
-                event.reason,
+                await _reason(event.reason, event.detail, seals),
             )
         case e.TrafficRestored():
             return Line(
@@ -239,9 +252,8 @@ def _rollout(about: str, event: e.Event) -> Line | None:  # noqa: C901, PLR0911,
                 "care",
             )
         case e.ReleasePaused():
-            return Line(
-                about, f"release {event.release} pauses, traffic is on the confirmed one: {event.reason}", "care"
-            )
+            words = f"release {event.release} pauses, traffic is on the confirmed one: {event.reason}"
+            return Line(about, words, "care", await _detail(event.detail, seals))
         case e.ReleaseResumed():
             return Line(about, f"release {event.release} begins again", "care")
         case e.Promoted():
@@ -252,7 +264,8 @@ def _rollout(about: str, event: e.Event) -> Line | None:  # noqa: C901, PLR0911,
         case e.ReleaseConfirmed():
             return Line(about, f"release {event.release} is confirmed", "good")
         case e.RolloutStuck():
-            return Line(about, "rollout STUCK: a person must look", "bad", event.reason)
+            said = await _reason(event.reason, event.detail, seals)
+            return Line(about, "rollout STUCK: a person must look", "bad", said)
         case e.StepFailed():
             return Line(about, f"{event.step} failed (attempt {event.attempt})", "care", event.error)
         case e.RegressionClosed():
@@ -280,12 +293,13 @@ def _rate(errors: int, requests: int) -> str:
     return f"{errors}/{requests} {share:.1f} %"
 
 
-def _effect(event: e.Event) -> Line | None:
+async def _effect(event: e.Event, seals: Seals) -> Line | None:
     match event:
         case e.EffectUnknown():
             return Line("effect", "an effect may or may not have happened: a person must look", "bad", event.reason)
         case e.EffectFailed():
-            return Line("effect", "the world refused an effect", "care", event.reason)
+            said = await _reason(event.reason, event.detail, seals)
+            return Line("effect", "the world refused an effect", "care", said)
         case e.EffectClaimed():
             return Line("effect", f"taken over with fence {event.fence}", "quiet", loud=False)
         case _:

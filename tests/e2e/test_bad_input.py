@@ -138,7 +138,7 @@ def test_repository_without_tests_lands_nothing_and_is_told_to_have_some(library
     said = refused(library, script=script)
     assert "no tests" in said
     assert "test.command" in said
-    state = landed_nothing(library, "no tests")
+    state = landed_nothing(library, "the run itself broke")
     assert state.pull_requests("library")
 
 
@@ -148,7 +148,7 @@ def test_change_that_stays_red_is_given_up_after_two_rounds_and_its_pull_request
     said = refused(library, script=script)
     assert "2 CI rounds are the bound" in said
     assert "test_words_are_joined_by_what_the_caller_chose" in said
-    state = landed_nothing(library, "CI is red")
+    state = landed_nothing(library, "ci/red: ")
     pulls = state.pull_requests("library")
     assert pulls[1]["close_reason"] == "replaced by #2"
     assert len(pulls) == 2
@@ -168,7 +168,7 @@ def test_service_that_never_becomes_healthy_is_named_before_any_work_is_done(ser
     sleeper = PLAIN.replace('["{python}", "-m", "converter"]', '["{python}", "-c", "import time; time.sleep(99)"]')
     (service / "flyball.toml").write_text(sleeper.replace("ready_seconds = 20", "ready_seconds = 2"))
     said = refused(service, "Show kelvin as well.", SCRIPTS / "plain_good.yaml")
-    assert "plain is not served: it never became healthy" in said
+    assert "plain is not served: rollout/not-healthy: it never became healthy" in said
     assert "within 2 s" in said
     assert "[service] in flyball.toml" in said
     assert "flyball unstick plain@production" in said

@@ -134,7 +134,8 @@ async def test_stop_takes_a_running_canary_to_the_confirmed_release_and_resume_l
     until(service.weightless, 5, "the canary is taken back")
     assert users_are_well(port)
     paused = until(lambda: service.state.has("ReleasePaused"), 10, "it is recorded")
-    assert "a strange noise" in paused.body["reason"]
+    assert paused.body["reason"].endswith("is stopped")
+    assert "a strange noise" not in str(paused.body)  # a person's words: they stand, sealed, beside it
     assert "a strange noise" in flyball("status", "--repo", service.repo).stdout
     assert service.changes()[-1] == "restored"
 

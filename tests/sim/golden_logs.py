@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scenarios import BAD, BROKEN, EVOLVE, GOOD, MENDED, YELLOW, begun, one_by_one
+from scenarios import BAD, BROKEN, CRASHING, EVOLVE, GOOD, MENDED, UNBUILDABLE, YELLOW, begun, one_by_one
 
 from controller.domain.entry import Entry, decode
 from controller.domain.ids import kind_of
@@ -37,7 +37,7 @@ def read(path: Path) -> list[Entry]:
 async def write(name: str) -> None:
     sim = begun(1)
     sim.start("w1")
-    await one_by_one(sim, GOOD, MENDED, BROKEN, YELLOW, BAD)
+    await one_by_one(sim, GOOD, MENDED, BROKEN, YELLOW, BAD, CRASHING, UNBUILDABLE)
     entries = await sim.entries()
     path = GOLDEN / f"{name}.jsonl"
     if path.exists():

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from golden_logs import GOLDEN, folded, read
 from scenarios import BAD, GOOD, begun, one_by_one
 
-from controller.domain.entry import UnknownEvent
+from controller.domain import events as e
+from controller.domain.control import fold_people
+from controller.domain.effect import fold as fold_effect
+from controller.domain.entry import Entry, UnknownEvent
+from controller.domain.ids import EffectKey, SessionId, StreamId, kind_of, rest_of
+from controller.domain.session import fold as fold_session
 from controller.errors import Permanent
 from controller.ledger.rebuild import rebuilt
 from controller.ledger.seals import LocalSeals
@@ -20,7 +26,34 @@ def test_a_golden_log_folds_to_the_phases_it_had_with_all_sealed_text_destroyed(
     entries = read(path)
     assert not [entry.kind for entry in entries if isinstance(entry.event, UnknownEvent)]
     assert folded(entries) == json.loads(path.with_suffix(".json").read_text())
+    for stream, told in by_stream(entries).items():
+        if (fold := FOLDS.get(kind_of(stream))) is not None:
+            fold(stream, told)  # sessions, effects and what people said fold without a word, too
     assert {row.terminal for row in rebuilt(entries).streams.values() if row.stream.startswith("delivery/")} == {True}
+
+
+FOLDS: dict[str, Callable[[StreamId, list[Entry]], object]] = {
+    "session": lambda stream, told: fold_session(SessionId(rest_of(stream)), told),
+    "effect": lambda stream, told: fold_effect(EffectKey(rest_of(stream)), told),
+    "people": lambda _, told: fold_people(told),
+}
+
+
+def by_stream(entries: list[Entry]) -> dict[StreamId, list[Entry]]:
+    found: dict[StreamId, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.stream, []).append(entry)
+    return found
+
+
+def test_the_golden_logs_are_of_both_shapes_of_reasons() -> None:
+    """The older one has test names and last words in clear; the newer one has them sealed."""
+    reports = {
+        path.stem: [one.event for one in read(path) if isinstance(one.event, e.CiReported)]
+        for path in GOLDEN.glob("*.jsonl")
+    }
+    assert {report.results is None for report in reports["first"]} == {True}
+    assert {report.results is None for report in reports["reasons"]} == {False}
 
 
 def test_there_is_a_golden_log() -> None:

@@ -77,14 +77,13 @@ async def test_an_entry_of_a_newer_flyball_is_named_and_passed_over(seals: Local
     assert "newer Flyball (Blessed)" in line.text
 
 
-async def test_what_was_asked_for_is_shown_by_its_first_line_until_its_key_is_destroyed(
-    seals: LocalSeals, tmp_path: Path
-) -> None:
+async def test_what_was_asked_for_is_shown_by_its_first_line_until_its_key_is_destroyed(seals: LocalSeals) -> None:
     asked = sample(e.TaskRequested, cause=e.Cause.TASK, task=await seals.seal("\n Sort [red]the[/red] cart\nby price"))
     line = await line_of(entry("delivery/shop-1a2b3c", asked), seals)
     assert line is not None
     assert line.text == "asked for: Sort [red]the[/red] cart"
-    (tmp_path / "keys" / "sealing.key").unlink()
+    assert asked.task is not None
+    seals.keys.destroy(asked.task.key_id)
     erased = await line_of(entry("delivery/shop-1a2b3c", asked), seals)
     assert erased is not None
     assert ERASED in erased.text
