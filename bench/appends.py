@@ -1,7 +1,9 @@
-"""Durable appends a second, beside what the disk itself can sync, measured in the same run.
+"""Durable appends a second on both stores, beside what the disk itself can sync, measured in the same run.
 
-`python bench/appends.py [folder]`: the folder's disk is the one measured (default: the current folder). Every append
-waits until it is acknowledged, so a writer has one append under way; latencies are what a writer sees.
+`python bench/appends.py [folder] [dsn]`: the folder's disk is the one measured (default: the current folder). Postgres
+is a private server with its data in the same folder, as PostgreSQL ships it, or the empty database of `dsn`. Every
+append waits until it is acknowledged, so a writer has one append under way; latencies are what a writer sees. Each log
+is verified afterwards.
 """
 
 from __future__ import annotations
@@ -14,20 +16,27 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 from rich.console import Console
 from rich.table import Table
 
 from controller.domain import events as e
 from controller.domain.entry import Caller, Draft
 from controller.domain.ids import Digest, MicroUsd, StreamId
+from controller.ledger.postgres import PostgresLog
+from controller.ledger.postgres_verify import verify_postgres
 from controller.ledger.sqlite import SqliteLog
 from controller.ledger.verify import verify
-from controller.ports import Receipt
+from controller.ports import Log, Receipt
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "fixtures"))
+
+import postgres_kit
 
 SECONDS = 4.0  # per row
 WRITERS = (1, 10, 50)
@@ -67,9 +76,41 @@ def disk(folder: Path) -> Row:
     return Row("disk: write 4 KiB, fsync", latencies, time.perf_counter() - begun)
 
 
-async def appends(folder: Path, writers: int) -> Row:
+async def on_file(folder: Path, writers: int) -> Row:
     path = folder / f"log-{writers}.db"
     log = SqliteLog(path, WallClock())
+    row = await appends("file", log, writers)
+    log.close()
+    report = verify(path)
+    assert (report.whole, report.size) == (True, len(row.latencies_ms)), report.findings
+    return row
+
+
+async def on_postgres(dsn: str, writers: int) -> Row:
+    log = PostgresLog(dsn, WallClock())
+    begun = (await log.head()).size
+    row = await appends("Postgres", log, writers)
+    log.close()
+    report = verify_postgres(dsn)
+    assert (report.whole, report.size) == (True, begun + len(row.latencies_ms)), report.findings
+    return row
+
+
+async def postgres_sync(dsn: str) -> Row:
+    """Commit one row after the other over one connection: what the server and its disk need for the least commit."""
+    latencies: list[float] = []
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute("CREATE TABLE least (a bytea)")
+        begun = time.perf_counter()
+        while (at := time.perf_counter()) < begun + SECONDS:
+            db.execute("INSERT INTO least VALUES (%s)", [b"x" * 300])
+            latencies.append((time.perf_counter() - at) * 1000)
+        seconds = time.perf_counter() - begun
+        db.execute("DROP TABLE least")
+    return Row("Postgres: insert and commit a row", latencies, seconds)
+
+
+async def appends(store: str, log: Log, writers: int) -> Row:
     latencies: list[float] = []
     begun = time.perf_counter()
 
@@ -82,12 +123,8 @@ async def appends(folder: Path, writers: int) -> Row:
             version += 1
             latencies.append((time.perf_counter() - at) * 1000)
 
-    await asyncio.gather(*[write(StreamId(f"session/bench-{number}/1")) for number in range(writers)])
-    seconds = time.perf_counter() - begun
-    log.close()
-    report = verify(path)
-    assert (report.whole, report.size) == (True, len(latencies)), report.findings
-    return Row(f"log: {writers} writer{'s' if writers > 1 else ''}", latencies, seconds)
+    await asyncio.gather(*[write(StreamId(f"session/bench-{writers}-{number}/1")) for number in range(writers)])
+    return Row(f"{store}: {writers} writer{'s' if writers > 1 else ''}", latencies, time.perf_counter() - begun)
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -106,11 +143,25 @@ def show(rows: Sequence[Row]) -> None:
 def main() -> None:
     parent = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.cwd()
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=parent))
+    folder.chmod(0o755)  # a server of another user finds its data below
     try:
-        rows = [disk(folder), *[asyncio.run(appends(folder, writers)) for writers in WRITERS], disk(folder)]
+        rows = [disk(folder), *[asyncio.run(on_file(folder, writers)) for writers in WRITERS], disk(folder)]
+        if len(sys.argv) > 2:
+            rows += measured_on(sys.argv[2])
+        elif postgres_kit.program("initdb") is None:
+            print(postgres_kit.MISSING)
+        else:
+            server = postgres_kit.new_server(folder=folder / "pg")
+            rows += [*measured_on(server.database()), disk(folder)]
+            server.remove()
         show(rows)
     finally:
         shutil.rmtree(folder)
+
+
+def measured_on(dsn: str) -> list[Row]:
+    work: list[Coroutine[None, None, Row]] = [postgres_sync(dsn), *[on_postgres(dsn, writers) for writers in WRITERS]]
+    return [asyncio.run(row) for row in work]
 
 
 if __name__ == "__main__":

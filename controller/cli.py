@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from controller import VERSION
-from controller.commands import clients, ledger, people, privacy, record, work
+from controller.commands import clients, ledger, people, privacy, record, store, work
 from controller.commands.audit import audit
 from controller.commands.blame import blame_ai
 from controller.commands.demo import demo
@@ -31,6 +31,9 @@ def main() -> None:
 
 for part in (clients.clients, clients.token, pin):
     rbac.add_command(part)
+
+for part in (store.migrate, store.move):
+    record.log.add_command(part)
 
 for command in (
     demo,

@@ -46,6 +46,7 @@ from controller.ports import (
     Badge,
     Gate,
     Hands,
+    Lease,
     Log,
     Ports,
     Receipt,
@@ -54,7 +55,7 @@ from controller.ports import (
     ToolDefinition,
 )
 from controller.provenance.attestation_key import attestor_in
-from controller.recording import Folder, Record, open_record
+from controller.recording import Folder, Record, dsn_of, open_record
 from controller.service.heartbeat import beat, clock_source
 from controller.service.signing import plan_of, publication_of
 from controller.service.signing_child import signing
@@ -271,7 +272,7 @@ async def controller(
     ports = replace(ports_of(record, world, gate, at_work, settings=settings, root=root), worker=worker)
     runner = runner_of(ports, at_work, await at_work.gateway.start(), folder.checkpoints, on_progress)
     await announce(ports, settings, label)
-    lease = SqliteLease(folder.log, record.clock, gone=workers.gone)
+    lease = leases(settings, record, folder, workers)
     heart = asyncio.create_task(beating(record, ports, settings.ledger.heartbeat_seconds), name="heartbeat")
     try:
         sweep = Sweep(ports, Loop(ports), lease, runner.run, pace or Pace())
@@ -305,6 +306,15 @@ async def beating(record: Record, ports: Ports, every_seconds: int) -> None:
         except Temporary as error:
             logger.warning("the heartbeat waits for the log: %s", error)
             await record.clock.sleep(every_seconds / 2)
+
+
+def leases(settings: Settings, record: Record, folder: Folder, workers: LocalWorkers) -> Lease:
+    """Where the log is, so that all controllers on it see them. Only workers of this machine are known to be dead."""
+    if dsn := dsn_of(settings):
+        from controller.ledger.postgres_lease import PostgresLease  # noqa: PLC0415 - libpq only where it is used
+
+        return PostgresLease(dsn, record.clock, gone=workers.gone)
+    return SqliteLease(folder.log, record.clock, gone=workers.gone)
 
 
 def around(world: Embedded, record: Record, settings: Settings, root: Path) -> Surroundings:

@@ -6,11 +6,11 @@ from langgraph.errors import NodeError, NodeTimeoutError
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from controller.agents.conversation import Sense, sense_of, write_reply
+from controller.agents.conversation import Sense, read_reply, sense_of, write_reply
 from controller.agents.course import KEEPS_ITS_WORK, Act, Ask, End
 from controller.agents.run import Place, Run
 from controller.agents.spending import preconditions, request_body, too_large, worst_case
-from controller.agents.thinking import parted
+from controller.agents.thinking import joined, parted
 from controller.agents.transcript import transcript
 from controller.domain.events import ModelCallReserved, ReplyRecorded, SessionEnded, SessionStarted, TurnRecorded
 from controller.domain.ids import MicroUsd, SessionId, digest_bytes
@@ -20,6 +20,7 @@ from controller.ports import Committed, ModelReply, ModelRequest
 from controller.provenance.trailers import session_trailers, title_of
 
 REASON_CHARS = 600
+INEXACT = "a recorded reply held a secret, which the log does not keep: what it did cannot be done again"
 
 # --- ask -------------------------------------------------------------------------------------------------------------
 
@@ -28,7 +29,7 @@ async def ask(state: Place, *, runtime: Runtime[Run]) -> Place:  # noqa: ARG001 
     """Reserve what the next call may cost at worst, make it, and record its answer before anything is done with it."""
     run = runtime.context
     if await run.is_due(Ask):
-        await run.bench.ready(run.notebook.state, run.notebook.turns)
+        await _in_order(run)
         if run.unrecorded is None:
             await _call(run, await run.request())
         if run.unrecorded is not None:
@@ -72,6 +73,8 @@ async def _record(run: Run, reply: ModelReply, reserved: MicroUsd) -> None:
     )
     if rejected := await book.append(event):
         await run.accept(rejected)
+    else:
+        book.heard(joined(read_reply(text), thinking) if thinking else read_reply(text))
     run.unrecorded = None
 
 
@@ -84,6 +87,14 @@ def _storable(reply: ModelReply) -> tuple[str, str | None]:
         raise Permanent(f"reply {reply.request_id} holds what no log can store: {error}") from error
 
 
+async def _in_order(run: Run) -> None:
+    """The working copy as the recorded turns made it. Raises Permanent when they cannot be gone through again."""
+    book, bench = run.notebook, run.bench
+    if book.inexact and not bench.in_order:
+        raise Permanent(INEXACT, "Ask for the change again, without a secret in it")
+    await bench.ready(book.state, book.turns)
+
+
 # --- act -------------------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +104,8 @@ async def act(state: Place, *, runtime: Runtime[Run]) -> Place:  # noqa: ARG001 
     if not await run.is_due(Act):
         return run.place()
     book, bench = run.notebook, run.bench
-    await bench.ready(book.state, book.turns)
+    await book.reply()
+    await _in_order(run)
     await bench.records(book.turn)  # whatever an attempt that broke off has left there
     if await _carry_out(run):
         event = TurnRecorded(

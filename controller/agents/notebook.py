@@ -25,7 +25,7 @@ from controller.domain.events import (
     TurnRecorded,
 )
 from controller.domain.guards import Guard
-from controller.domain.ids import session_stream
+from controller.domain.ids import digest_bytes, session_stream
 from controller.domain.session import Session, evolve
 from controller.errors import Permanent, Unavailable
 from controller.ports import Log, Receipt, Rejected, Seals
@@ -41,6 +41,7 @@ class Notebook:
     caller: Caller
     turns: list[Turn] = field(default_factory=list)  # the recorded ones, opened
     needs_newer: bool = False  # it holds an entry of a kind that this version does not know
+    inexact: bool = False  # a recorded reply held a secret, which was taken out: what it did cannot be done again
     _since: datetime | None = None  # None: nothing read yet
     _worked_at: datetime | None = None  # None: nothing read yet
     _resumed: int = 0
@@ -95,13 +96,19 @@ class Notebook:
                 return answer
         raise Unavailable(f"{stream} moved on {APPEND_ATTEMPTS} times while {event.kind()} was appended")
 
+    def heard(self, reply: Reply) -> None:
+        """The waiting reply as it came: what is sealed of it has no secrets any more, and may so be another one."""
+        if self.waiting is not None:
+            self._reply = reply
+
     async def reply(self) -> Reply:
         """The waiting reply, opened."""
         if self.waiting is None:
             raise Permanent(f"session/{self.state.id} has no reply that waits to be acted on")
         if self._reply is None:
-            said = read_reply(await self.seals.open(self.waiting.reply_sealed))
-            self._reply = await self._with_thinking(said, self.waiting)
+            text = await self.seals.open(self.waiting.reply_sealed)
+            self.inexact = self.inexact or digest_bytes(text.encode()) != self.waiting.reply
+            self._reply = await self._with_thinking(read_reply(text), self.waiting)
         return self._reply
 
     async def _with_thinking(self, said: Reply, recorded: ReplyRecorded) -> Reply:

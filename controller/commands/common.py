@@ -84,7 +84,7 @@ def reading(found: Place) -> Iterator[Record]:
     """The record of a state folder that must exist."""
     from controller.recording import open_record  # noqa: PLC0415
 
-    if not found.folder.log.is_file():
+    if not found.settings.ledger.postgres_env and not found.folder.log.is_file():
         raise ConfigError(f"there is no log in {found.state}", "Begin with: flyball run, or flyball serve")
     record = open_record(found.folder, found.settings, found.root)
     try:

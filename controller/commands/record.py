@@ -114,12 +114,10 @@ def log() -> None: ...
 @json_option
 @guarded
 def verify(repo: Path | None, state: Path | None, as_json: bool) -> None:
-    from controller.ledger.verify import verify as verify_log  # noqa: PLC0415
-
     found = place(repo, state)
     with reading(found):
         pass  # says what to do where there is no log
-    report: Any = verify_log(found.folder.log, found.folder.blobs)
+    report: Any = _verified(found)
     if as_json:
         print_json(
             {
@@ -133,6 +131,18 @@ def verify(repo: Path | None, state: Path | None, as_json: bool) -> None:
 
         print_verification(report)
     sys.exit(1 if report.findings else 0)
+
+
+def _verified(found: Place) -> Any:
+    from controller.recording import dsn_of  # noqa: PLC0415
+
+    if dsn := dsn_of(found.settings):
+        from controller.ledger.postgres_verify import verify_postgres  # noqa: PLC0415 - libpq only where it is used
+
+        return verify_postgres(dsn)
+    from controller.ledger.verify import verify as verify_log  # noqa: PLC0415
+
+    return verify_log(found.folder.log, found.folder.blobs)
 
 
 @click.command(help="The loop as a Mermaid state diagram, generated from its table.")

@@ -17,7 +17,7 @@ from controller.domain.guards import (
     StreamRow,
     Under,
 )
-from controller.domain.ids import EffectKey, StreamId
+from controller.domain.ids import EffectKey, StreamId, rest_of
 from controller.ledger import sql
 from controller.ledger.database import to_text, to_time
 from controller.ports import Rejected
@@ -127,6 +127,14 @@ def waiting_on(db: sqlite3.Connection, name: StreamId) -> list[StreamRow]:
 def effects(db: sqlite3.Connection) -> list[EffectRow]:
     rows = db.execute(sql.EFFECTS).fetchall()
     return [EffectRow(EffectKey(key), state, owner, fence, to_time(end)) for key, state, owner, fence, end in rows]
+
+
+def open_effects(db: sqlite3.Connection) -> list[EffectRow]:
+    """By the streams that have not ended: few, however many effects there have ever been."""
+    keys = [EffectKey(rest_of(row.stream)) for row in live(db, "effect/")]
+    found = [db.execute(sql.EFFECT, (key,)).fetchone() for key in keys]
+    rows = [EffectRow(EffectKey(key), state, owner, fence, to_time(end)) for key, state, owner, fence, end in found]
+    return [row for row in rows if row.state == "open"]  # one may have ended between the two questions
 
 
 def counter(db: sqlite3.Connection, scope: str, window: str) -> tuple[int, int]:

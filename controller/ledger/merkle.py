@@ -41,7 +41,7 @@ class Frontier:
     nodes: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.nodes) != self.size.bit_count() or any(len(node) != HASH_BYTES for node in self.nodes):
+        if len(self.nodes) != self.size.bit_count() or not {*map(len, self.nodes)} <= {HASH_BYTES}:
             raise ValueError(
                 f"a frontier of {self.size} leaves has {self.size.bit_count()} nodes of {HASH_BYTES} bytes"
             )

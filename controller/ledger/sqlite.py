@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from controller.domain.entry import Caller, Draft, Entry
-from controller.domain.guards import ControlRow, Guard, StreamRow
+from controller.domain.guards import ControlRow, EffectRow, Guard, StreamRow
 from controller.domain.ids import StreamId
 from controller.errors import ConfigError, Unavailable
 from controller.ledger import guard_rows, sql
 from controller.ledger.database import MEMORY, Sync, explaining, open_reader, open_writer
-from controller.ledger.writer import Append, Writer, entry_of, read_stream, read_tip
+from controller.ledger.writer import Append, Writer, as_it_is, entry_of, read_stream, read_tip
 from controller.ports import Clock, Head, Receipt, Rejected
 
 MAX_GROUP = 512  # appends in one transaction: bounds how long the write lock is held
@@ -43,7 +43,8 @@ class SqliteLog:
     """The port `Log`.
 
     `inline=True` commits in the calling coroutine, one append a transaction and without a thread: the same code in a
-    deterministic order. ":memory:" needs it. `before_append` sees the drafts before anything happens, `after_append`
+    deterministic order. ":memory:" needs it. `clean` takes secrets out of clear text before anything else sees it.
+    `before_append` sees the drafts before anything happens, `after_append`
     the outcome before the caller does; a simulation raises there to crash.
     """
 
@@ -54,13 +55,14 @@ class SqliteLog:
         *,
         sync: Sync = Sync.FULL,
         inline: bool = False,
+        clean: Callable[[Draft], Draft] = as_it_is,
         before_append: Callable[[tuple[Draft, ...]], None] = _nothing,
         after_append: Callable[[Receipt | Rejected], None] = _nothing,
     ) -> None:
         self.path = str(path)
         if self.path == MEMORY and not inline:
             raise ConfigError("a log in memory has no second connection to read from", "Open it with inline=True")
-        self._before, self._after = before_append, after_append
+        self._clean, self._before, self._after = clean, before_append, after_append
         self._writer = Writer(open_writer(self.path, sync), self.path, clock)
         self._reader = self._writer.db if self.path == MEMORY else open_reader(self.path)
         self._reading = threading.Lock()
@@ -86,7 +88,7 @@ class SqliteLog:
         Raises Permanent for drafts that may not happen, and Unavailable when the disk or the lock is out of reach:
         nothing is acknowledged then, and the appends after it are tried afresh.
         """
-        append = Append(tuple(drafts), dict(expect), by, tuple(guards))
+        append = Append(tuple(self._clean(draft) for draft in drafts), dict(expect), by, tuple(guards))
         self._before(append.drafts)
         outcome = self._commit_here(append) if self._appender is None else await asyncio.wrap_future(self._join(append))
         self._after(outcome)
@@ -169,6 +171,9 @@ class SqliteLog:
 
     async def waiting_on(self, stream: StreamId) -> list[StreamRow]:
         return self._ask(lambda db: guard_rows.waiting_on(db, stream))
+
+    async def open_effects(self) -> list[EffectRow]:
+        return self._ask(guard_rows.open_effects)
 
     async def control(self) -> list[ControlRow]:
         return self._ask(guard_rows.control)

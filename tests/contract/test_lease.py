@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from controller.domain.ids import StreamId
 from controller.ledger.lease import SqliteLease
+from controller.ledger.postgres_lease import PostgresLease
+from controller.ports import Lease
+
+sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
+
+import postgres_kit
 
 STREAM = StreamId("delivery/shop-1")
 OTHER = StreamId("delivery/shop-2")
@@ -28,10 +36,26 @@ class HandClock:
         self.time += timedelta(seconds=seconds)
 
 
-BACKENDS: dict[str, Callable[[Path, HandClock], SqliteLease]] = {
-    "file": lambda folder, clock: SqliteLease(folder / "log.db", clock),
-    "file-inline": lambda folder, clock: SqliteLease(folder / "log.db", clock, inline=True),
-    "memory": lambda _, clock: SqliteLease(":memory:", clock),
+class OpenLease(Lease, Protocol):
+    def close(self) -> None: ...
+
+
+Opener = Callable[[HandClock], OpenLease]  # each call opens the same leases once more
+
+
+def on_postgres(_: Path) -> Opener:
+    dsn = postgres_kit.server().database()
+    return lambda clock: PostgresLease(dsn, clock)
+
+
+SHARED: dict[str, Callable[[Path], Opener]] = {
+    "file": lambda folder: lambda clock: SqliteLease(folder / "log.db", clock),
+    "file-inline": lambda folder: lambda clock: SqliteLease(folder / "log.db", clock, inline=True),
+    "postgres": on_postgres,
+}
+BACKENDS: dict[str, Callable[[Path], Opener]] = {
+    **SHARED,
+    "memory": lambda _: lambda clock: SqliteLease(":memory:", clock),
 }
 
 
@@ -41,13 +65,13 @@ def clock() -> HandClock:
 
 
 @pytest.fixture(params=list(BACKENDS))
-def lease(request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock) -> Iterator[SqliteLease]:
-    found = BACKENDS[request.param](tmp_path, clock)
+def lease(request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock) -> Iterator[OpenLease]:
+    found = BACKENDS[request.param](tmp_path)(clock)
     yield found
     found.close()
 
 
-async def test_a_held_stream_is_nobody_elses(lease: SqliteLease, clock: HandClock) -> None:
+async def test_a_held_stream_is_nobody_elses(lease: OpenLease, clock: HandClock) -> None:
     held = await lease.acquire(STREAM, "one", 30)
     assert held is not None
     assert (held.stream, held.owner, held.until) == (STREAM, "one", clock.now() + timedelta(seconds=30))
@@ -55,9 +79,7 @@ async def test_a_held_stream_is_nobody_elses(lease: SqliteLease, clock: HandCloc
     assert await lease.acquire(OTHER, "two", 30) is not None
 
 
-async def test_an_expired_lease_can_be_taken_and_its_old_holder_has_lost_it(
-    lease: SqliteLease, clock: HandClock
-) -> None:
+async def test_an_expired_lease_can_be_taken_and_its_old_holder_has_lost_it(lease: OpenLease, clock: HandClock) -> None:
     old = await lease.acquire(STREAM, "one", 30)
     await clock.sleep(30)
     new = await lease.acquire(STREAM, "two", 30)
@@ -69,7 +91,7 @@ async def test_an_expired_lease_can_be_taken_and_its_old_holder_has_lost_it(
     assert await lease.acquire(STREAM, "one", 30) is None
 
 
-async def test_a_renewed_lease_lives_on_under_the_same_fence(lease: SqliteLease, clock: HandClock) -> None:
+async def test_a_renewed_lease_lives_on_under_the_same_fence(lease: OpenLease, clock: HandClock) -> None:
     held = await lease.acquire(STREAM, "one", 30)
     assert held is not None
     await clock.sleep(20)
@@ -80,16 +102,14 @@ async def test_a_renewed_lease_lives_on_under_the_same_fence(lease: SqliteLease,
     assert await lease.acquire(STREAM, "two", 30) is None
 
 
-async def test_a_lease_that_ran_out_cannot_be_renewed_though_nobody_took_it(
-    lease: SqliteLease, clock: HandClock
-) -> None:
+async def test_a_lease_that_ran_out_cannot_be_renewed_though_nobody_took_it(lease: OpenLease, clock: HandClock) -> None:
     held = await lease.acquire(STREAM, "one", 30)
     assert held is not None
     await clock.sleep(31)
     assert await lease.renew(held, 30) is None
 
 
-async def test_the_fence_only_grows_even_after_a_release(lease: SqliteLease) -> None:
+async def test_the_fence_only_grows_even_after_a_release(lease: OpenLease) -> None:
     fences = []
     for turn in range(6):
         held = await lease.acquire(STREAM if turn % 2 else OTHER, f"worker-{turn}", 30)
@@ -99,7 +119,7 @@ async def test_the_fence_only_grows_even_after_a_release(lease: SqliteLease) -> 
     assert fences == sorted(set(fences))
 
 
-async def test_a_restarted_owner_gets_its_stream_again_and_its_older_self_has_lost_it(lease: SqliteLease) -> None:
+async def test_a_restarted_owner_gets_its_stream_again_and_its_older_self_has_lost_it(lease: OpenLease) -> None:
     before = await lease.acquire(STREAM, "one", 30)
     after = await lease.acquire(STREAM, "one", 30)
     assert before is not None
@@ -109,8 +129,12 @@ async def test_a_restarted_owner_gets_its_stream_again_and_its_older_self_has_lo
     assert await lease.renew(after, 30) is not None
 
 
-async def test_of_many_workers_on_one_file_exactly_one_holds_the_stream(tmp_path: Path, clock: HandClock) -> None:
-    leases = [SqliteLease(tmp_path / "log.db", clock), SqliteLease(tmp_path / "log.db", clock)]
+@pytest.mark.parametrize("backend", list(SHARED))
+async def test_of_many_workers_at_one_store_exactly_one_holds_the_stream(
+    backend: str, tmp_path: Path, clock: HandClock
+) -> None:
+    opened = SHARED[backend](tmp_path)
+    leases = [opened(clock), opened(clock)]
     found = await asyncio.gather(*[leases[n % 2].acquire(STREAM, f"worker-{n}", 30) for n in range(20)])
     assert sum(held is not None for held in found) == 1
     for lease in leases:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,13 @@ from controller.domain.money import Usage
 from controller.domain.sealed import Sealed
 from controller.errors import FlyballError, Permanent
 from controller.ledger.merkle import leaf_hash, root_of
+from controller.ledger.postgres import PostgresLog
 from controller.ledger.sqlite import SqliteLog
 from controller.ports import Log, Receipt, Rejected
+
+sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
+
+import postgres_kit
 
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 DIGEST = Digest("sha256:" + "0" * 64)
@@ -70,10 +76,16 @@ class Backend:
             log.close()
 
 
+def on_postgres(_: Path) -> Callable[[HandClock], OpenLog]:
+    dsn = postgres_kit.server().database()
+    return lambda clock: PostgresLog(dsn, clock)
+
+
 Opener = Callable[[Path], Callable[[HandClock], OpenLog]]
 SHARED: dict[str, Opener] = {
     "file": lambda folder: lambda clock: SqliteLog(folder / "log.db", clock),
     "file-inline": lambda folder: lambda clock: SqliteLog(folder / "log.db", clock, inline=True),
+    "postgres": on_postgres,
 }
 BACKENDS: dict[str, Opener] = {
     **SHARED,
@@ -376,6 +388,16 @@ async def test_an_old_owner_cannot_end_an_effect_that_was_taken_over(log: OpenLo
     assert "open, owner two, fence 2" in late.reason
     assert isinstance(await said(log, stream, done, at=2, guards=[HoldsFence(key, "two", 2)]), Receipt)
     assert isinstance(await said(log, session(1), note(), guards=[HoldsFence(key, "two", 2)]), Rejected)
+
+
+async def test_open_effects_are_those_without_an_outcome(log: OpenLog) -> None:
+    for name in ("b", "a", "done"):
+        await said(log, StreamId(f"effect/{name}"), intended(EffectKey(name), "one", 1))
+    await said(log, StreamId("effect/done"), e.EffectDone(fence=1, how="acted", result="{}"), at=1)
+    assert [(row.key, row.owner, row.deadline) for row in await log.open_effects()] == [
+        ("a", "one", START + timedelta(seconds=10)),
+        ("b", "one", START + timedelta(seconds=10)),
+    ]
 
 
 async def test_live_streams_are_those_that_have_not_ended(log: OpenLog) -> None:

@@ -91,6 +91,7 @@ class Outside:
     pushed: dict[str, str] = field(default_factory=dict)  # by effect key
     trees: dict[str, dict[str, str]] = field(default_factory=dict)  # by session
     paid: list[int] = field(default_factory=list)  # turns the model was asked for, in order
+    commits: list[dict[str, str]] = field(default_factory=list)  # trees, in order
 
 
 class Copies:
@@ -107,11 +108,15 @@ class Copies:
     ) -> Committed | None:
         self._tick()
         tree = self._outside.trees[session]
+        self._outside.commits.append(dict(tree))
         changed = tuple(sorted(path for path in tree if BASE_FILES.get(path) != tree[path]))
         if "link" in tree:
             raise Permanent("link is a symbolic link that was added", "Leave it out")
         text = repr((base, sorted(tree.items()), message))
         return Committed(Commit(hashlib.sha1(text.encode()).hexdigest()), changed, len(changed)) if changed else None  # noqa: S324
+
+    async def kept(self, session: str) -> Path | None:
+        return Path(session) if session in self._outside.trees else None
 
     async def discard(self, session: str) -> None:
         self._outside.trees.pop(session, None)

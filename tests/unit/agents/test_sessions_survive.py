@@ -287,6 +287,42 @@ async def test_working_copy_that_cannot_be_rebuilt_fails_the_session(tmp_path: P
     assert "turn 0, call 0 (edit_file) went differently" in end.reason
 
 
+SECRET = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"  # made up, in the shape of a forge's token
+
+
+def writes_a_secret() -> Says:
+    first = calling(("write_file", {"path": "config.py", "content": f"TOKEN = '{SECRET}'\n"}))
+    return saying(first, calling(ADD), Said("Done."))
+
+
+async def test_secret_that_a_model_writes_reaches_its_working_copy_and_no_log(tmp_path: Path) -> None:
+    world = await finished(tmp_path, writes_a_secret())
+    ended = (await world.events())[-1]
+    assert isinstance(ended, SessionEnded)
+    assert ended.outcome == "done"
+    assert any(SECRET in text for tree in world.outside.commits for text in tree.values())
+    for entry in await world.entries():
+        assert SECRET.encode() not in entry.leaf
+    for reply in (event for event in await world.events() if isinstance(event, ReplyRecorded)):
+        assert SECRET not in await world.seals.open(reply.reply_sealed)
+
+
+async def test_session_that_died_after_a_secret_is_not_gone_through_again_with_other_words(tmp_path: Path) -> None:
+    world = World(tmp_path, writes_a_secret())
+    await world.start()
+    for tick in range(8, 60):
+        if not await killed_at(tick, world):
+            break
+        if sum(isinstance(event, TurnRecorded) for event in await world.events()) == 1:
+            break
+    await world.runner().run(SESSION)
+    ended = (await world.events())[-1]
+    assert isinstance(ended, SessionEnded)
+    assert ended.outcome == "failed"
+    assert "held a secret" in ended.reason
+    assert not any("[secret:" in text for tree in world.outside.commits for text in tree.values())
+
+
 # --- the graph ------------------------------------------------------------------------------------------------------
 
 
