@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from controller.domain.decision import Claim, Decision, decide
 from controller.domain.ids import Repository
 from controller.domain.rollout import Release, Rollout, RolloutPhase
+from controller.history.citing import newest
 from controller.ports import (
     Badge,
     Log,
@@ -59,7 +60,7 @@ class DeployBelt:
         release = under_way(rollout, service)
         if not release.deliveries:
             raise NotPossible(f"release {release.number} carries no delivery that could be held; roll_back stops it")
-        decision = _holding(call.badge, service, release)
+        decision = _holding(call.badge, service, release, await newest(self.log, call.badge.stream))
         await self.requests.hold(place_of(call), release.deliveries, call.arguments["reason"], decision)
         return ToolResult(
             f"Release {release.number} is held where it is ({rollout.weight_percent} % of users): it is shown to nobody"
@@ -70,7 +71,8 @@ class DeployBelt:
         releases, service, rollout = await self._seen(call)
         release = under_way(rollout, service)
         place, badge = place_of(call), call.badge
-        released = await self.requests.release(place, release.deliveries, _releasing(badge, service, release))
+        at = await newest(self.log, badge.stream)
+        released = await self.requests.release(place, release.deliveries, _releasing(badge, service, release, at))
         others = await self.requests.resume(place, service.name)
         done = f"The hold of {badge.role} on release {release.number} is taken back" if released else ""
         told = [done or f"{badge.role} held nothing of release {release.number}"]
@@ -88,7 +90,8 @@ class DeployBelt:
             raise NotPossible(f"release {release.number} is {rollout.phase} already: users are being taken off it")
         if rollout.confirmed is None:
             raise NotPossible(f"release {release.number} is the first, and there is none to go back to")
-        why = _stopping(call.badge, service, rollout, release, call.arguments["reason"])
+        at = await newest(self.log, call.badge.stream)
+        why = _stopping(service, rollout, release, call.arguments["reason"], at)
         with in_plain_words():
             stopped = await self.requests.stop(place_of(call), service.name, why)
         if not stopped:
@@ -132,42 +135,42 @@ def _canary(status: PlatformStatus) -> str:
     return f"{status.weight_percent} % of users{until}, {health}"
 
 
-def _asked(badge: Badge, what: str) -> tuple[Claim, ...]:
-    return (Claim(text=f"session {badge.session} {what}", evidence=f"stream {badge.stream}"),)
+def _asked(badge: Badge, what: str, at: str) -> tuple[Claim, ...]:
+    return (Claim(text=f"session {badge.session} {what}", evidence=at),)
 
 
-def _holding(badge: Badge, service: ServiceConfig, release: Release) -> Decision:
+def _holding(badge: Badge, service: ServiceConfig, release: Release, at: str) -> Decision:
     return decide(
         f"Hold release {release.number} of {service.name}?",
         "hold",
         over={"let it go on": f"{badge.role} may slow a release down, and asks for it"},
-        because=_asked(badge, "asks for it; its words are sealed beside"),
+        because=_asked(badge, "asks for it; its words are sealed beside", at),
         would_change="its own `promote`, or a person's `flyball release`",
         fallback="a verdict to roll back wins over any hold",
         rules=("agent/may-slow-down",),
     )
 
 
-def _releasing(badge: Badge, service: ServiceConfig, release: Release) -> Decision:
+def _releasing(badge: Badge, service: ServiceConfig, release: Release, at: str) -> Decision:
     return decide(
         f"Take back the hold of {badge.role} on release {release.number} of {service.name}?",
         "take it back",
         over={"keep it": f"{badge.role} has set it, and takes it back"},
-        because=_asked(badge, "takes back what its own role has said"),
+        because=_asked(badge, "takes back what its own role has said", at),
         would_change="a hold of somebody else's, which stays",
         fallback="the release goes on only as far as its numbers carry it",
         rules=("agent/takes-back-its-own", "agent/never-speeds-up"),
     )
 
 
-def _stopping(badge: Badge, service: ServiceConfig, r: Rollout, release: Release, words: str) -> Decision:
+def _stopping(service: ServiceConfig, r: Rollout, release: Release, words: str, at: str) -> Decision:
     """In the agent's own words, which go sealed."""
     verdict = r.last_verdict.sentence if r.last_verdict else "no verdict yet"
     return decide(
         f"Take users off release {release.number} of {service.name}?",
         "roll back",
         over={"leave it to the numbers": verdict},
-        because=(Claim(text=words, evidence=f"the words of session {badge.session}"),),
+        because=(Claim(text=words, evidence=at),),
         would_change="not stated",
         fallback="all users on the confirmed release until a person or this role lifts it",
         rules=("agent/may-slow-down",),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from controller.domain.decision import Claim, Decision, decide
+from controller.domain.decision import Claim, Decision, at_entry, decide
 from controller.domain.entry import Entry
 from controller.domain.events import ReplyRecorded
 from controller.domain.ids import Branch, Commit, DeliveryId, Repository
@@ -111,9 +111,9 @@ class ForgeBelt:
         text = call.arguments["text"].strip()
         if not text:
             raise NotPossible("the comment is empty")
-        said = f"{text}\n\n{_signed(badge)}\n"
+        said, at = f"{text}\n\n{_signed(badge)}\n", at_entry((await self._effects.begun(badge))[-1].index)
         verb = CommentOnPullRequest(repository=badge.repository, number=number, text=said)
-        outcome = await self._effects.act(call, verb, _commenting(badge, number, len(text)))
+        outcome = await self._effects.act(call, verb, _commenting(badge, number, len(text), at))
         told = unless_done(outcome, f"The comment on #{number}", "there is no such pull request, or it has too many")
         return told or ToolResult(f"Said on #{number}, under this session's name.")
 
@@ -171,13 +171,13 @@ def _proposing(badge: Badge, verb: OpenPullRequest) -> Decision:
     )
 
 
-def _commenting(badge: Badge, number: int, characters: int) -> Decision:
+def _commenting(badge: Badge, number: int, characters: int, at: str) -> Decision:
     said = f"session {badge.session} has {characters} characters to say"
     return decide(
         f"Comment on pull request #{number}?",
         "comment",
         over={"stay silent": "people who look at the change must not have to look elsewhere"},
-        because=(Claim(text=said, evidence=f"stream {badge.stream}"),),
+        because=(Claim(text=said, evidence=at),),
         would_change="a run that has read text from outside after confidential results",
         fallback="a comment changes nothing",
         rules=("tell/always",),
