@@ -183,7 +183,7 @@ def limits(
 
 def run(rounds: int, seconds: float, without: list[str], folder: Path) -> dict[str, Any]:
     appends.SECONDS = max(1.0, seconds)
-    disk, commit = appends.disk(folder), asyncio.run(appends.appends(folder, 1))
+    disk, commit = appends.disk(folder), asyncio.run(appends.on_file(folder, 1))
     with Processes(folder) as running:
         peers, absent = started(running, folder, without)
         load = running.load()

@@ -129,7 +129,7 @@ def _opened(folder: Folder, settings: Settings, clock: Clock, clean: Callable[[D
 
 
 def dsn_of(settings: Settings) -> str:
-    """ "": the log is a file in the state folder. Raises ConfigError when the variable is not set."""
+    """Empty: the log is a file in the state folder. Raises ConfigError when the variable is not set."""
     name = settings.ledger.postgres_env
     if name and not os.environ.get(name):
         raise ConfigError(f"{name} is not set, and ledger.postgres_env names it", "Set it to a connection string")

@@ -18,6 +18,8 @@ from controller.sim.workspaces import TOOLS, TOOLS_DIGEST, SimTools
 from controller.sim.world import SimWorld
 from rbac.decide import Authority
 
+ORIGIN = "flyball/simulated"  # of every simulated log: commits that name it are the same in every run
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -79,6 +81,7 @@ def wire(world: SimWorld, shared: Shared, process: Process) -> Wired:
         tools=tuple(tool.name for tool in TOOLS),
         tools_digest=TOOLS_DIGEST,
         worker=process.name,
+        origin=ORIGIN,
         caller=caller,
     )
     parts = SessionParts(

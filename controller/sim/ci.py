@@ -55,7 +55,8 @@ class SimCi:
         return None if found is None else self._seen(run, found)
 
     def _seen(self, name: str, run: _Run) -> CiRun:
-        seconds = SHORTEST_S + (LONGEST_S - SHORTEST_S) * uniform(self.seed, "ci", run.commit)
+        tree = self.forge.repository(run.repository).history.of(run.commit).tree
+        seconds = SHORTEST_S + (LONGEST_S - SHORTEST_S) * uniform(self.seed, "ci", tree_id(tree))
         ends = run.begun + timedelta(seconds=seconds)
         tests = self._tests(run)
         if self.clock.now() < ends:

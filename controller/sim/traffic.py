@@ -13,6 +13,7 @@ from controller.ports import Baseline
 from controller.sim.chance import binomial, whole
 from controller.sim.clock import SimClock
 from controller.sim.content import error_rate, has
+from controller.sim.history import tree_id
 from controller.sim.platform import SimPlatform, SlotState, Span
 
 MINUTE_MS = 60_000
@@ -70,21 +71,22 @@ class SimTelemetry:
         return None
 
     def _arm(self, state: SlotState, version: Commit, from_ms: int, to_ms: int) -> ArmCounts:
-        """What one version served in [from_ms, to_ms)."""
+        """What one version served in [from_ms, to_ms). Chance goes by its tree, whichever commit has it."""
         served = sum(
             (end - start) * _share(span, version, start) for span, start, end in _pieces(state.spans, from_ms, to_ms)
         )
         if not served:
             return ArmCounts(requests=0, errors=0)
         tree = self.platform.tree(version)
-        requests = whole(served / 1000 * self.requests_per_second, self.seed, "requests", version, from_ms, to_ms)
-        errors = binomial(requests, error_rate(tree), self.seed, "errors", version, from_ms, to_ms)
+        name = tree_id(tree)
+        requests = whole(served / 1000 * self.requests_per_second, self.seed, "requests", name, from_ms, to_ms)
+        errors = binomial(requests, error_rate(tree), self.seed, "errors", name, from_ms, to_ms)
         shift = SLOWER_BY if has(tree, "SLOW") else 0
-        return ArmCounts(requests=requests, errors=errors, latency=self._latency(requests, shift, version, from_ms))
+        return ArmCounts(requests=requests, errors=errors, latency=self._latency(requests, shift, name, from_ms))
 
-    def _latency(self, requests: int, shift: int, version: Commit, from_ms: int) -> Histogram:
+    def _latency(self, requests: int, shift: int, name: str, from_ms: int) -> Histogram:
         counts = {
-            bucket + shift: whole(requests * share, self.seed, "latency", version, from_ms, bucket)
+            bucket + shift: whole(requests * share, self.seed, "latency", name, from_ms, bucket)
             for bucket, share in USUAL_BUCKETS
         }
         return Histogram.of(counts)

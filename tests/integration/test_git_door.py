@@ -276,5 +276,5 @@ async def test_push_that_is_no_push_is_not_understood(site: Site) -> None:
 
 def test_every_fault_that_git_finds_has_words() -> None:
     found = {"links", "submodules", "unrelated_commits", "excess_files", "excess_commits", "excess_objects"}
-    found |= {"excess_bytes", "broken_packs", "no_commits", "foreign_objects"}
+    found |= {"signed_off", "excess_bytes", "broken_packs", "no_commits", "foreign_objects"}
     assert found | {"other_refs", "deletions", "shallow_commits"} == set(FAULTS)

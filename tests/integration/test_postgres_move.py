@@ -19,7 +19,8 @@ from controller.ledger import move as moving
 from controller.ledger import postgres_tree, sqlite_tree
 from controller.ledger.lease import SqliteLease
 from controller.ledger.merkle import includes
-from controller.ledger.move import Moved, move, moved_to, stay
+from controller.ledger.move import Moved, move, stay
+from controller.ledger.moved import moved_to
 from controller.ledger.postgres import PostgresLog
 from controller.ledger.postgres_db import named
 from controller.ledger.postgres_lease import PostgresLease

@@ -15,13 +15,19 @@ from typing import Any
 
 import pytest
 
+sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
+
+from belt_kit import NoCi
+
 from controller.adapters.anthropic_ import AnthropicModel
+from controller.adapters.git import GitForge
 from controller.adapters.git_import import import_repository
 from controller.adapters.git_store import Store
 from controller.adapters.git_workspaces import GitWorkspaces
 from controller.adapters.limits import SharedLimits
 from controller.adapters.scripted_book import AttemptsScript, ScriptBook, ToolCall, task_script
 from controller.adapters.scripted_messages import ScriptedServer
+from controller.adapters.unserved import NoService
 from controller.agents.parts import Left, SessionParts, SessionProgress
 from controller.agents.prompt import Prompt, write_prompt
 from controller.agents.session import SessionRunner, checkpoints_in
@@ -50,7 +56,8 @@ from controller.domain.ids import (
 from controller.ledger.blobs import FileBlobs
 from controller.ledger.seals import LocalSeals
 from controller.ledger.sqlite import SqliteLog
-from controller.ports import Badge
+from controller.ports import Badge, RepositoryConfig
+from controller.requests import AgentRequests
 from rbac.decide import Authority
 from rbac.model import Served
 from tools.catalogue import toolbelt
@@ -127,8 +134,26 @@ class Parts:
             clock=clock,
             limits=SharedLimits(folder / "limits.db", clock),
         )
+        shop, main = Repository("shop"), Branch("main")
+        repositories = {shop: RepositoryConfig(shop, main, "scripted", protected=(), allowed=("**",))}
         belts = toolbelt(
-            gate=NoGate(), workspaces=copies, desk=desk, log=self.log, seals=self.seals, run_in_workspace=run_tests
+            gate=NoGate(),
+            workspaces=copies,
+            desk=desk,
+            log=self.log,
+            seals=self.seals,
+            run_in_workspace=run_tests,
+            clock=clock,
+            forge=GitForge(folder / "repositories", clock),
+            ci=NoCi(),
+            platform=NoService(),
+            telemetry=NoService(),
+            requests=AgentRequests(
+                log=self.log, seals=self.seals, policy=lambda: Digest(authority.digest), bounds=self.bounds
+            ),
+            authority=authority,
+            repositories=repositories,
+            bounds=self.bounds,
         )
         self.tool_names = tuple(tool.definition.name for tool in belts)
         toolbox = Toolbox(desk, belts, result_bytes=self.bounds.tool_result_bytes)

@@ -86,7 +86,7 @@ async def facts_of(sim: Simulation) -> Facts:
         releases=tuple((r.deliveries, tree(r.commit), r.end.value if r.end else "") for r in released.ended),
         served=tree(sim.world.served) if sim.world.served else None,
         # Pages depend on when the canary was looked at: evidence that alarms at one moment may fade by the next.
-        told=frozenset(APPROVAL.sub("approval", key) for key in sim.world.chat.messages if not key.startswith("page/")),
+        told=frozenset(APPROVAL.sub("approval", key) for key in sim.world.chat.messages if not key.startswith(PAGES)),
         sessions={name: (event.outcome, event.turns) for name, event in ended.items()},
     )
 
@@ -135,6 +135,7 @@ EVOLVE: dict[str, tuple[Callable[[StreamId], Any], Callable[[Any, Entry], Any]]]
 }
 
 
+PAGES = ("page/", "unknown/page/")  # what is told of a canary depends on when it is looked at
 QUICK = PLAN.model_copy(update={"steps_percent": (25, 100), "step_dwell_ms": 1_000, "bake_ms": 2_000})
 _undisturbed: dict[tuple[int, tuple[str, ...]], tuple[Facts, int]] = {}
 

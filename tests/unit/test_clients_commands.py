@@ -22,7 +22,7 @@ from rbac.tokens import digest_of, session_in
 SETTINGS = '[repository]\nname = "shop"\nallowed = ["src/**"]\n[gateway]\nport = 7420\n'
 PEM = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
 PUBLIC = f"-----BEGIN PUBLIC KEY-----\n{PEM}\n-----END PUBLIC KEY-----\n"
-main = click.Group("rbac", commands=[clients, token])
+main = click.Group("rbac", commands=[clients, token], context_settings={"help_option_names": ["-h", "--help"]})
 
 
 def said(root: Path, *arguments: str) -> Result:

@@ -22,7 +22,6 @@ from controller.domain.ids import CONTROL, MicroUsd, SessionId, digest_bytes, di
 from controller.errors import ConfigError, Unavailable
 from controller.ports import Allowed, Badge, Denied, ToolResult
 
-
 AUTHORS_TOOLS = {
     "delete_file",
     "edit_file",

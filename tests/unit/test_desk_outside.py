@@ -77,13 +77,12 @@ class House:
         )
         return replace(mine, **changes)
 
-    async def comes_in(self, badge: Badge | None = None, *, shows: str = "t", **visit: Any) -> Badge:
+    async def comes_in(self, badge: Badge | None = None, *, shows: str = "t") -> Badge:
         badge = badge or self.badge()
         started = sample(ClientSessionStarted, client="editor", role=badge.role, delivery=DeliveryId("x"))
         if await self.world.log.stream(badge.stream) is None:
             await self.world.add(badge.stream, started)
-        visit = {"audience": HERE, "expires_at": AT + timedelta(minutes=15)} | visit
-        self.known.visits[shows] = Visit(badge, **visit)
+        self.known.visits[shows] = Visit(badge, HERE, AT + timedelta(minutes=15))
         known = await self.desk.authenticated(shows)
         assert known == badge
         return badge

@@ -41,9 +41,9 @@ STREAM = StreamId("control")
 # Fields of text in clear that are no free text: names, ids, digests, paths, words of code. They are never touched.
 _NAMES = """
 agent allowed_by allowed_paths approver asked_by audience by cause choice client destroyed environment
-event_id evidence failures feature file files held isolation key_id label levels model name on_behalf_of owner
-person public_key request_id result role rules run scope scopes sentence source step stop_reason test to tool
-tools uri verb version vkey
+event_id evidence failures feature file files held isolation key_id label levels model name new old on_behalf_of
+origin owner person public_key request_id result role rules run scope scopes sentence statement source step
+stop_reason test to tool tools uri verb version vkey
 """
 NAMES = frozenset(_NAMES.split())
 
