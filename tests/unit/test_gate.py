@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,6 +90,9 @@ class Outside:
         return self.done.get(key)
 
 
+async def _at_once(_: int) -> None: ...
+
+
 class StaleLog(SqliteLog):
     """Whoever asks it for stops is told of none: they may be written in the very next moment."""
 
@@ -111,12 +114,24 @@ class Bench:
             raise Unavailable("the disk is full", "Free some space")
 
     def worker(
-        self, name: str, *, gone: Callable[[str], bool] = lambda _: False, grants: RbacGrants | None = None
+        self,
+        name: str,
+        *,
+        gone: Callable[[str], bool] = lambda _: False,
+        grants: RbacGrants | None = None,
+        covered: Callable[[int], Awaitable[None]] = _at_once,
     ) -> EffectGate:
         """`grants=None`: those that Flyball ships."""
         hands: dict[Port, Hands] = {"chat": self.world, "forge": self.world}
-        grants = grants or _grants()
-        return EffectGate(log=self.log, clock=self.clock, grants=grants, hands=hands, worker=name, gone=gone)
+        return EffectGate(
+            log=self.log,
+            clock=self.clock,
+            grants=grants or _grants(),
+            hands=hands,
+            worker=name,
+            gone=gone,
+            covered=covered,
+        )
 
     async def dies_before_the_act(self, asked: Callable[[EffectGate], Any]) -> None:
         """A first worker that has claimed the effect and done nothing."""
@@ -377,6 +392,37 @@ async def test_a_stop_blocks_what_moves_forward_and_nothing_that_is_safe(bench: 
     assert (bench.world.acts, await bench.effect(PUSH_KEY)) == ([KEY], [])
     await bench.say(e.Resumed(scope=scope, by="person:0123456789ab", reason="aired", event_id="2"))
     assert isinstance(await push(gate), Done)
+
+
+class Published:
+    """How far the log is signed, or witnessed."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.asked: list[int] = []
+
+    async def __call__(self, index: int) -> None:
+        self.asked.append(index)
+        if index >= self.size:
+            raise Unavailable(f"entry {index} has no witness yet", "Look at the witness")
+
+
+async def test_a_forward_effect_is_not_acted_before_its_intent_is_published_as_far_as_it_must_be(bench: Bench) -> None:
+    published = Published()
+    gate = bench.worker("w1", covered=published)
+    assert isinstance(await push(gate), Pending)
+    assert bench.world.acts == []
+    assert [event.kind() for event in await bench.effect(PUSH_KEY)] == ["EffectIntended"]
+    published.size = 100
+    bench.clock.pass_(PUSH.deadline_s)
+    assert isinstance(await push(gate), Done)
+    assert bench.world.acts == [PUSH_KEY]
+
+
+async def test_what_is_safe_waits_for_no_signature_and_no_witness(bench: Bench) -> None:
+    published = Published()
+    assert isinstance(await tell(bench.worker("w1", covered=published)), Done)
+    assert published.asked == []
 
 
 async def test_what_lay_about_is_not_done_once_its_grant_is_gone(bench: Bench, tmp_path: Path) -> None:
