@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from controller.compliance.export import Exported
     from controller.domain.entry import Entry
     from controller.domain.sealed import Sealed
-    from controller.ledger.tile_rows import SqliteTree
+    from controller.ledger.tiles import TreeReader
     from controller.metrics.audit_index import AuditIndex
     from controller.metrics.audit_query import Answer
     from controller.ports import Seals
@@ -62,17 +62,18 @@ class Shelf:
 
     found: Place
     record: Record
-    tree: SqliteTree
+    tree: TreeReader
     index: AuditIndex
 
 
 @contextmanager
 def shelf(found: Place) -> Iterator[Shelf]:
     """The index has caught up with the log."""
-    from controller.ledger.sqlite_tree import snapshot  # noqa: PLC0415 - `--help` need not load the house
-    from controller.metrics.audit_index import AuditIndex  # noqa: PLC0415
+    from controller.metrics.audit_index import AuditIndex  # noqa: PLC0415 - `--help` need not load the house
+    from controller.service.signing import plan_of  # noqa: PLC0415
 
-    with reading(found) as record, snapshot(found.folder.log) as tree:
+    plan = plan_of(found.state, found.settings.ledger)
+    with reading(found) as record, plan.tree() as tree:
         index = AuditIndex(found.state / INDEX)
         try:
             index.catch_up(tree)

@@ -129,8 +129,16 @@ def verify(repo: Path | None, state: Path | None, as_json: bool) -> None:
     else:
         from controller.terminal.report import print_verification  # noqa: PLC0415
 
-        print_verification(report)
+        print_verification(report, _published(found))
     sys.exit(1 if report.findings else 0)
+
+
+def _published(found: Place) -> str:
+    from controller.service.heartbeat import ledger_state  # noqa: PLC0415
+    from controller.service.signing import plan_of, publication_of  # noqa: PLC0415
+
+    plan = plan_of(found.state, found.settings.ledger)
+    return ledger_state(plan.own, publication_of(plan)).words
 
 
 def _verified(found: Place) -> Any:

@@ -169,7 +169,8 @@ def _print_decision(console: Console, at: str, entry: Entry, decision: Decision)
     )
 
 
-def print_verification(report: Report) -> None:
+def print_verification(report: Report, witnessed: str) -> None:
+    """`witnessed`: by whom, in the publication's words."""
     console = Console(highlight=False)
     for finding in report.findings:
         console.print(f"✗ {shown(finding.where)}: {shown(finding.what)}", style="bold red")
@@ -178,10 +179,11 @@ def print_verification(report: Report) -> None:
         blobs = f", {report.blobs} blobs match their digests" if report.blobs is not None else ""
         console.print(f"✓ {report.size} entries: tree, order and guards recomputed and equal{blobs}", style="green")
     console.print(f"root {report.root}", style="bright_black")
-    console.print(
-        "unwitnessed: nobody outside this machine has seen this root, so whoever runs it could have rewritten it all",
-        style="yellow",
-    )
+    alone = "nobody outside this machine has seen this root, so whoever runs it could have rewritten it all"
+    if witnessed.startswith("witnessed"):
+        console.print(witnessed, style="bright_black", soft_wrap=True)
+    else:
+        console.print(f"{witnessed}: {alone}", style="yellow", soft_wrap=True)
 
 
 async def print_summary(console: Console, record: Record, head: Head, seals: Seals) -> None:
