@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
@@ -27,6 +26,7 @@ MAX_ARGUMENTS_BYTES = 2 * 1024 * 1024  # twice the largest file that can be writ
 MAX_MOUNTED_BYTES = 64 * 1024  # for another server's tool, whose schema nobody here wrote
 MOUNTED = "__"  # between a mount's name and its tool's; none of our own tools has it
 MAX_DEPTH = 8
+MAX_VALIDATORS = 1_000  # definitions whose schema is kept compiled
 MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly (RFC 8259, section 6)
 
 
@@ -59,7 +59,7 @@ def strict(tool: ToolDefinition, arguments: Mapping[str, Any]) -> dict[str, Any]
     most = MAX_MOUNTED_BYTES if MOUNTED in tool.name else MAX_ARGUMENTS_BYTES
     if len(canonical(fitting)) > most:
         raise _misfit(tool.name, "arguments/size", f"they are larger than {most} bytes")
-    wrong = next(iter(_validator(_schema_text(tool)).iter_errors(fitting)), None)
+    wrong = next(iter(_validator_of(tool).iter_errors(fitting)), None)
     if wrong is not None:
         where = f"arguments of {tool.name} break {wrong.validator} at {wrong.json_path}"
         raise Refusal(("arguments/schema",), where, f"The arguments of {tool.name} do not fit: {wrong.message[:300]}.")
@@ -151,10 +151,15 @@ def _misfit(tool: str, rule: str, why: str) -> Refusal:
     return Refusal((rule,), f"arguments of {tool}: {why}", f"The arguments of {tool} do not fit: {why}.")
 
 
-def _schema_text(tool: ToolDefinition) -> str:
-    return json.dumps({**tool.input_schema, "additionalProperties": False}, sort_keys=True)
+def _validator_of(tool: ToolDefinition) -> Draft202012Validator:
+    """Made once for a definition: another one of the same name, however alike, gets its own."""
+    known = _VALIDATORS.get(tool.name)
+    if known is None or known[0] is not tool:
+        if len(_VALIDATORS) >= MAX_VALIDATORS:
+            _VALIDATORS.clear()
+        made = Draft202012Validator({**tool.input_schema, "additionalProperties": False})
+        known = _VALIDATORS[tool.name] = (tool, made)
+    return known[1]
 
 
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema))
+_VALIDATORS: dict[str, tuple[ToolDefinition, Draft202012Validator]] = {}

@@ -99,6 +99,7 @@ class Gateway:
         self.address = self._listening.address
         self.turn = -1 - secrets.randbelow(MAX_PLACE)  # of callers that count no turns: no two processes share one
         self._counted: OrderedDict[str, int] = OrderedDict()
+        self._wires: dict[str, tuple[ToolDefinition, types.Tool]] = {}  # as many as there are tools
         self._mcp: Server[dict[str, Any]] = Server(
             name,
             version=VERSION,
@@ -154,8 +155,15 @@ class Gateway:
         self._server = self._serving = None
 
     async def _list_tools(self, ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        tools = [_wire(tool) for tool in self._toolbox.visible(_caller(ctx))]
+        tools = [self._wired(tool) for tool in self._toolbox.visible(_caller(ctx))]
         return types.ListToolsResult(tools=tools, ttl_ms=0, cache_scope="private")
+
+    def _wired(self, tool: ToolDefinition) -> types.Tool:
+        """As it goes over the wire, made once for a definition."""
+        known = self._wires.get(tool.name)
+        if known is None or known[0] is not tool:
+            known = self._wires[tool.name] = (tool, _wire(tool))
+        return known[1]
 
     async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         badge = _caller(ctx)
