@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from controller.domain.guards import (
     ControlRow,
     CounterAdd,
     EffectRow,
-    Guard,
     GuardRow,
-    HoldsFence,
-    NotStopped,
     StreamRow,
-    Under,
 )
 from controller.domain.ids import EffectKey, StreamId, rest_of
 from controller.ledger import sql
 from controller.ledger.database import to_text, to_time
-from controller.ports import Rejected
 
 _AFTER_EVERY_NAME = "\U0010ffff"
 
@@ -50,50 +45,25 @@ def apply(db: sqlite3.Connection, rows: Iterable[GuardRow]) -> None:
 # --- asked before an append -------------------------------------------------------------------------------------------
 
 
-def refusal(db: sqlite3.Connection, guards: Sequence[Guard]) -> Rejected | None:
-    """What the first guard that says no says. None: all of them hold."""
-    for guard in guards:
-        reason = _refuses(db, guard)
-        if reason is not None:
-            return Rejected(reason, guard=guard)
-    return None
+class Standing:
+    """`refusals.Standing` over the file, inside the transaction that would append."""
 
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
 
-def _refuses(db: sqlite3.Connection, guard: Guard) -> str | None:
-    match guard:
-        case NotStopped():
-            return _stopped(db, guard)
-        case Under():
-            return _over(db, guard)
-        case HoldsFence():
-            return _fence_lost(db, guard)
+    def version_of(self, stream: StreamId) -> int:
+        return version_of(self._db, stream)
 
+    def control_of(self, scope: str) -> ControlRow | None:
+        found = self._db.execute(sql.CONTROL_OF, (scope,)).fetchone()
+        return None if found is None else ControlRow(*found)
 
-def _stopped(db: sqlite3.Connection, guard: NotStopped) -> str | None:
-    for scope in guard.scopes:
-        found = db.execute(sql.CONTROL_OF, (scope,)).fetchone()
-        if found is not None and found[1] != "running":
-            return f"{scope} is {found[1]} since entry {found[3]}: {found[2]}"
-    return None
+    def counter(self, scope: str, window: str) -> tuple[int, int]:
+        return counter(self._db, scope, window)
 
-
-def _over(db: sqlite3.Connection, guard: Under) -> str | None:
-    reserved, spent = counter(db, guard.scope, guard.window)
-    if reserved + spent + guard.amount <= guard.limit:
-        return None
-    taken = f"{spent} micro-USD spent and {reserved} reserved"
-    return f"{guard.scope} in {guard.window}: {guard.amount} asked, {taken} of {guard.limit}"
-
-
-def _fence_lost(db: sqlite3.Connection, guard: HoldsFence) -> str | None:
-    found = db.execute(sql.EFFECT, (guard.key,)).fetchone()
-    if found is None:
-        return f"effect {guard.key} has no intent"
-    _, state, owner, fence, _ = found
-    if (state, owner, fence) == ("open", guard.owner, guard.fence):
-        return None
-    now = f"{state}, owner {owner or 'nobody'}, fence {fence}"
-    return f"effect {guard.key} is {now}; asked for open, owner {guard.owner}, fence {guard.fence}"
+    def effect(self, key: EffectKey) -> EffectRow | None:
+        found = self._db.execute(sql.EFFECT, (key,)).fetchone()
+        return None if found is None else _effect_row(found)
 
 
 # --- read back --------------------------------------------------------------------------------------------------------
@@ -126,14 +96,14 @@ def waiting_on(db: sqlite3.Connection, name: StreamId) -> list[StreamRow]:
 
 def effects(db: sqlite3.Connection) -> list[EffectRow]:
     rows = db.execute(sql.EFFECTS).fetchall()
-    return [EffectRow(EffectKey(key), state, owner, fence, to_time(end)) for key, state, owner, fence, end in rows]
+    return [_effect_row(row) for row in rows]
 
 
 def open_effects(db: sqlite3.Connection) -> list[EffectRow]:
     """By the streams that have not ended: few, however many effects there have ever been."""
     keys = [EffectKey(rest_of(row.stream)) for row in live(db, "effect/")]
     found = [db.execute(sql.EFFECT, (key,)).fetchone() for key in keys]
-    rows = [EffectRow(EffectKey(key), state, owner, fence, to_time(end)) for key, state, owner, fence, end in found]
+    rows = [_effect_row(row) for row in found]
     return [row for row in rows if row.state == "open"]  # one may have ended between the two questions
 
 
@@ -155,3 +125,8 @@ def control(db: sqlite3.Connection, *, running_too: bool = False) -> list[Contro
 def _stream_row(row: tuple[Any, ...]) -> StreamRow:
     name, version, terminal, wake_at, waits_on, waits_since = row
     return StreamRow(StreamId(name), version, bool(terminal), to_time(wake_at), waits_on, waits_since)
+
+
+def _effect_row(row: tuple[Any, ...]) -> EffectRow:
+    key, state, owner, fence, deadline = row
+    return EffectRow(EffectKey(key), state, owner, fence, to_time(deadline))

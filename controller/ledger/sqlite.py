@@ -12,28 +12,23 @@ import asyncio
 import json
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from controller.domain.entry import Caller, Draft, Entry
 from controller.domain.guards import ControlRow, EffectRow, Guard, StreamRow
 from controller.domain.ids import StreamId
-from controller.errors import ConfigError, Unavailable
+from controller.errors import ConfigError
 from controller.ledger import guard_rows, sql
 from controller.ledger.database import MEMORY, Sync, explaining, open_reader, open_writer
+from controller.ledger.line import Line, is_closed
 from controller.ledger.writer import Append, Writer, as_it_is, entry_of, read_stream, read_tip
 from controller.ports import Clock, Head, Receipt, Rejected
 
-MAX_GROUP = 512  # appends in one transaction: bounds how long the write lock is held
-MAX_IN_LINE = 10_000
 PAGE = 200  # entries that `scan` reads at once
-CLOSE_S = 30.0
 
 T = TypeVar("T")
-Waiting = tuple[Append, "Future[Receipt | Rejected]"]
 
 
 def _nothing(_: object) -> None: ...
@@ -44,8 +39,8 @@ class SqliteLog:
 
     `inline=True` commits in the calling coroutine, one append a transaction and without a thread: the same code in a
     deterministic order. ":memory:" needs it. `clean` takes secrets out of clear text before anything else sees it.
-    `before_append` sees the drafts before anything happens, `after_append`
-    the outcome before the caller does; a simulation raises there to crash.
+    `before_append` sees the drafts before anything happens, `after_append` the outcome before the caller does; a
+    simulation raises there to crash.
     """
 
     def __init__(
@@ -66,12 +61,8 @@ class SqliteLog:
         self._writer = Writer(open_writer(self.path, sync), self.path, clock)
         self._reader = self._writer.db if self.path == MEMORY else open_reader(self.path)
         self._reading = threading.Lock()
-        self._line: deque[Waiting] = deque()
-        self._changed = threading.Condition()
         self._closed = False
-        self._appender = None if inline else threading.Thread(target=self._serve, name="log-appender", daemon=True)
-        if self._appender:
-            self._appender.start()
+        self._line = None if inline else Line(self.path, self._writer.commit)  # None: commits in the calling coroutine
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -90,61 +81,37 @@ class SqliteLog:
         """
         append = Append(tuple(self._clean(draft) for draft in drafts), dict(expect), by, tuple(guards))
         self._before(append.drafts)
-        outcome = self._commit_here(append) if self._appender is None else await asyncio.wrap_future(self._join(append))
+        outcome = (
+            self._commit_here(append) if self._line is None else await asyncio.wrap_future(self._line.join(append))
+        )
         self._after(outcome)
         return outcome
 
     def close(self) -> None:
         """Commit what stands in line, then let go of the file. A second call does nothing."""
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._changed.notify_all()
-        if self._appender:
-            self._appender.join(CLOSE_S)
+        if self._closed:
+            return
+        if self._line is not None:
+            self._line.close()
         with self._reading:
+            self._closed = True
             self._reader.close()
             self._writer.db.close()
 
     def _commit_here(self, append: Append) -> Receipt | Rejected:
         if self._closed:
-            raise _is_closed(self.path)
+            raise is_closed(self.path)
         (outcome,) = self._writer.commit([append])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
-
-    def _join(self, append: Append) -> Future[Receipt | Rejected]:
-        future: Future[Receipt | Rejected] = Future()
-        with self._changed:
-            if self._closed:
-                raise _is_closed(self.path)
-            if len(self._line) >= MAX_IN_LINE:
-                raise Unavailable(
-                    f"{MAX_IN_LINE} appends to {self.path} wait already", "Slow down: the disk does not keep up"
-                )
-            self._line.append((append, future))
-            self._changed.notify()
-        return future
-
-    def _serve(self) -> None:
-        while group := self._take():
-            _settle(self._writer, group)
-
-    def _take(self) -> list[Waiting]:
-        """Everything in line, as soon as there is something. Empty: closed, and nobody waits any more."""
-        with self._changed:
-            while not self._line and not self._closed:
-                self._changed.wait()
-            return [self._line.popleft() for _ in range(min(MAX_GROUP, len(self._line)))]
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         with self._reading, explaining(self.path):
             if self._closed:
-                raise _is_closed(self.path)
+                raise is_closed(self.path)
             return query(self._reader)
 
     async def read(self, stream: StreamId, after: int = 0) -> list[Entry]:
@@ -182,27 +149,7 @@ class SqliteLog:
         return self._ask(lambda db: guard_rows.counter(db, scope, window))
 
 
-def _settle(writer: Writer, group: list[Waiting]) -> None:
-    """Commit a group and tell each of its callers. A caller that has given up before is left out."""
-    wanted = [(append, future) for append, future in group if future.set_running_or_notify_cancel()]
-    try:
-        outcomes = writer.commit([append for append, _ in wanted])
-    except Exception as error:  # noqa: BLE001 - every caller is told, and the appender lives on for the next group
-        for _, future in wanted:
-            future.set_exception(error)
-        return
-    for (_, future), outcome in zip(wanted, outcomes, strict=True):
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-
-
 def _page(db: sqlite3.Connection, from_index: int, kinds: frozenset[str] | None) -> list[tuple[int, bytes]]:
     if kinds is None:
         return db.execute(sql.LEAVES, (from_index, PAGE)).fetchall()
     return db.execute(sql.LEAVES_OF_KINDS, (from_index, json.dumps(sorted(kinds)), PAGE)).fetchall()
-
-
-def _is_closed(path: str) -> Unavailable:
-    return Unavailable(f"the log at {path} is closed", "This process is ending; the next one goes on")

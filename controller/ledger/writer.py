@@ -24,6 +24,7 @@ from controller.ledger import guard_rows, sql
 from controller.ledger.admission import Admission
 from controller.ledger.database import explained, to_text, to_time, transaction
 from controller.ledger.merkle import Frontier
+from controller.ledger.refusals import refusal
 from controller.ledger.tile_rows import complete_tiles
 from controller.ledger.tiles import MAX_BUNDLED_BYTES
 from controller.ports import Clock, Receipt, Rejected
@@ -140,7 +141,7 @@ class Writer:
         return outcome, tip
 
     def _tried(self, append: Append, tip: Tip) -> tuple[Outcome, Tip]:
-        no = self._moved_on(append.expect) or guard_rows.refusal(self.db, append.guards)
+        no = refusal(guard_rows.Standing(self.db), append.expect, append.guards)
         if no is not None:
             return no, tip
         entries = self._entries(append, tip)
@@ -151,13 +152,6 @@ class Writer:
         self._admission.keep(states)
         after = Tip(_grown(tip.frontier, entries), entries[-1].time)
         return Receipt(entries[0].index, after.frontier.size), after
-
-    def _moved_on(self, expect: Mapping[StreamId, int]) -> Rejected | None:
-        for stream, version in expect.items():
-            found = guard_rows.version_of(self.db, stream)
-            if found != version:
-                return Rejected(f"{stream} is at version {found}, not {version}", stream=stream)
-        return None
 
     def _entries(self, append: Append, tip: Tip) -> list[Entry]:
         now = self._clock.now()

@@ -90,7 +90,8 @@ async def test_build_sees_no_secret_of_the_controller(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
     building(kit, "{python}", "-c", "import os, sys; sys.exit(os.environ.get('ANTHROPIC_API_KEY', 0))")
-    await build(kit.service, kit.commit(WELL), tmp_path / "store")
+    built = await build(kit.service, kit.commit(WELL), tmp_path / "store")
+    assert built.artefact, "the build command exits with the key if it sees one"
 
 
 async def test_unknown_commit_is_refused(kit: EdgeKit, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_dirty_work_tree_is_refused_by_name_unless_allowed(theirs: Path, store
 
 def test_files_that_git_does_not_track_are_no_obstacle(theirs: Path, store: Store) -> None:
     (theirs / "notes.txt").write_text("mine")
-    import_repository(store, SHOP, theirs, MAIN)
+    assert import_repository(store, SHOP, theirs, MAIN) == git(theirs, "rev-parse", "HEAD")
 
 
 def test_a_detached_head_is_refused(theirs: Path, store: Store) -> None:

@@ -13,13 +13,13 @@ from controller.ledger.sqlite import SqliteLog
 from controller.ledger.verify import verify
 from controller.ports import Clock
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
+ROOT = Path(__file__).parents[3]
+WRITER = ROOT / "tests" / "fixtures" / "append_process.py"
 ENDLESS = 1_000_000
 
 
 def started(path: Path, name: str, *, writers: int, entries: int) -> subprocess.Popen[str]:
-    command = [sys.executable, str(HERE / "writer_process.py"), str(path), name, str(writers), str(entries)]
+    command = [sys.executable, str(WRITER), str(path), name, str(writers), str(entries)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 

@@ -91,7 +91,8 @@ async def test_a_state_that_was_never_committed_judges_nobody(
     (pages,) = log._writer.db.execute("PRAGMA page_count").fetchone()
     log._writer.db.execute(f"PRAGMA max_page_count = {pages + 2}")
     withdrawn = log.append([Draft(stream, e.Abandoned(reason="withdrawn"))], expect={stream: 1}, by=BY)
-    with log._changed:  # both stand in line before the appender takes them as one group
+    assert log._line is not None
+    with log._line._changed:  # both stand in line before the appender takes them as one group
         group = asyncio.gather(withdrawn, say(log, "big", size=60_000), return_exceptions=True)
         await asyncio.sleep(0)
     assert [type(found) for found in await group] == [Unavailable, Unavailable]
@@ -167,7 +168,8 @@ async def test_a_guard_row_that_lags_behind_its_stream_harms_that_stream_only(lo
 
 async def test_who_has_given_up_while_in_line_appends_nothing(path: Path, clock: Clock, say: Say) -> None:
     log = SqliteLog(path, clock)
-    with log._changed:  # the appender cannot take anything from the line yet
+    assert log._line is not None
+    with log._line._changed:  # the appender cannot take anything from the line yet
         patient, gone = asyncio.create_task(say(log, "patient")), asyncio.create_task(say(log, "gone"))
         await asyncio.sleep(0)
         gone.cancel()
