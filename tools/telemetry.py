@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from controller.domain.counts import BUCKETS_PER_DOUBLING, ArmCounts, Histogram, WindowCounts
 from controller.domain.ids import Repository
 from controller.domain.rollout import Release
-from controller.domain.verdict import BUCKETS_PER_DOUBLING, ArmCounts, Histogram, WindowCounts
 from controller.ports import Clock, Log, RepositoryConfig, ServiceConfig, Telemetry, ToolDefinition, ToolResult
 from tools.belt import Call, NotPossible, Tool, schema, text_schema, whole_schema
 from tools.pages import offset_schema, page_of_entries

@@ -59,6 +59,9 @@ class Admin:
             ("POST", "/windows"): self._windows,
             ("POST", "/baseline"): self._baseline,
             ("POST", "/failures"): self._failures,
+            ("POST", "/exemplars"): self._exemplars,
+            ("POST", "/excluded"): self._excluded,
+            ("POST", "/traces"): self._traces,
             ("POST", "/config"): self._config,
             ("POST", "/shutdown"): self._shutdown,
         }
@@ -114,6 +117,15 @@ class Admin:
 
     async def _failures(self, body: Any) -> Any:
         return self._counts.failures(**body)
+
+    async def _exemplars(self, body: Any) -> Any:
+        return self._counts.exemplars(**body).model_dump(mode="json")
+
+    async def _excluded(self, body: Any) -> Any:
+        return self._counts.excluded(**body)
+
+    async def _traces(self, body: Any) -> Any:
+        return {"traces": [one.model_dump(mode="json") for one in self._counts.traces(**body)]}
 
     async def _config(self, body: Any) -> Any:
         self._configure(EdgeConfig.model_validate_json(json.dumps(body)))

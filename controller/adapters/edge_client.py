@@ -8,6 +8,8 @@ anything else leaves open whether it happened, so it is `Unavailable` and the ke
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from pydantic import TypeAdapter
 
 from controller.adapters.edge_config import EdgeConfig
 from controller.adapters.edge_start import EdgeHandle, ensure_edge, handle_of
+from controller.domain.counts import TraceGroup, WindowCounts
 from controller.domain.events import Label
 from controller.domain.ids import Commit, EffectKey, Service
 from controller.domain.verbs import Verb
-from controller.domain.verdict import WindowCounts
+from controller.domain.verdict import Exemplars
 from controller.errors import Permanent, Unavailable
 from controller.ports import Baseline, PlatformStatus
 
@@ -28,6 +31,7 @@ MARGIN_S = 2.0  # an act's answer is due this long before its deadline
 OK, REFUSED, UNAUTHORISED = 200, 409, 401
 STATUS: TypeAdapter[PlatformStatus] = TypeAdapter(PlatformStatus)
 BASELINE: TypeAdapter[Baseline] = TypeAdapter(Baseline)
+TRACES: TypeAdapter[list[TraceGroup]] = TypeAdapter(list[TraceGroup])
 WINDOWS: TypeAdapter[list[WindowCounts]] = TypeAdapter(list[WindowCounts])
 
 
@@ -134,26 +138,36 @@ class EdgeTelemetry:
         told = {"service": service, "canary": canary, "baseline": baseline, "from_ms": from_ms, "width_ms": width_ms}
         return WINDOWS.validate_python((await self._asked("/windows", told))["windows"])
 
-    async def baseline(self, service: Service, version: Commit, *, from_ms: int, to_ms: int) -> Baseline:
-        told = {"service": service, "version": version, "from_ms": from_ms, "to_ms": to_ms}
+    async def baseline(
+        self, service: Service, version: Commit, *, from_ms: int, to_ms: int, width_ms: int = 10_000
+    ) -> Baseline:
+        told = {"service": service, "version": version, "from_ms": from_ms, "to_ms": to_ms, "width_ms": width_ms}
         return BASELINE.validate_python((await self._asked("/baseline", told))["baseline"])
 
     async def first_failure_ms(self, service: Service, version: Commit) -> int | None:
         found: int | None = (await self._failures(service, version))["first_failure_ms"]
         return found
 
-    async def failed_traces(self, service: Service, version: Commit) -> list[str]:
-        """Trace ids of failed requests, newest last; few, and only where the service sends traces."""
-        found: list[str] = (await self._failures(service, version))["failed_traces"]
+    async def exemplars(self, service: Service, *, canary: Commit, baseline: Commit) -> Exemplars:
+        told = {"service": service, "canary": canary, "baseline": baseline}
+        return Exemplars.model_validate_json(json.dumps(await self._told("/exemplars", told)))
+
+    async def excluded(self, service: Service) -> Mapping[str, int]:
+        found: dict[str, int] = await self._told("/excluded", {"service": service})
         return found
+
+    async def traces(self, service: Service, *, from_ms: int, to_ms: int) -> list[TraceGroup]:
+        told = {"service": service, "from_ms": from_ms, "to_ms": to_ms}
+        return TRACES.validate_json(json.dumps((await self._told("/traces", told))["traces"]))
 
     async def _failures(self, service: Service, version: Commit) -> dict[str, Any]:
-        found: dict[str, Any] = await self._link.ask(
-            "POST", "/failures", READ_WITHIN_S, json={"service": service, "version": version}
-        )
+        found: dict[str, Any] = await self._told("/failures", {"service": service, "version": version})
         return found
 
+    async def _told(self, path: str, told: dict[str, Any]) -> Any:
+        return await self._link.ask("POST", path, READ_WITHIN_S, json=told)
+
     async def _asked(self, path: str, told: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = await self._link.ask("POST", path, READ_WITHIN_S, json=told)
+        found: dict[str, Any] = await self._told(path, told)
         self._source = found["source"]
         return found

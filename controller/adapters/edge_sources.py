@@ -14,7 +14,9 @@ from pydantic import TypeAdapter
 from controller.adapters.edge_config import CountSource
 from controller.adapters.edge_service import EdgeService
 from controller.adapters.otlp_counts import ServiceCounts
+from controller.domain.counts import TraceGroup
 from controller.domain.ids import Commit
+from controller.domain.verdict import Exemplars
 from controller.errors import Permanent
 from controller.ports import Baseline
 
@@ -49,20 +51,31 @@ class Counts:
             "late": dict(counts.late),
         }
 
-    def baseline(self, service: str, version: Commit, from_ms: int, to_ms: int) -> dict[str, Any]:
+    def baseline(self, service: str, version: Commit, from_ms: int, to_ms: int, width_ms: int) -> dict[str, Any]:
         source = self._source(service, version)
-        found = self._of(service, source).baseline(version, from_ms=from_ms, to_ms=to_ms)
+        found = self._of(service, source).baseline(version, from_ms=from_ms, to_ms=to_ms, width_ms=width_ms)
         return {"source": SOURCE_WORDS[source], "baseline": BASELINE.dump_python(found, mode="json")}
 
     def failures(self, service: str, version: Commit) -> dict[str, Any]:
-        """The first failure that either source knows of, and traces of failed requests."""
+        """The first failure that either source knows of."""
         edge = self._edge(service)
         both = [
             counts.versions[version] for counts in (edge.told_by_otlp, edge.seen_by_proxy) if version in counts.versions
         ]
         known = [counts.first_failure_ms for counts in both if counts.first_failure_ms is not None]
-        traces = [trace for counts in both for trace in counts.failed_traces]
-        return {"first_failure_ms": min(known) if known else None, "failed_traces": traces}
+        return {"first_failure_ms": min(known) if known else None}
+
+    def exemplars(self, service: str, canary: Commit, baseline: Commit) -> Exemplars:
+        told = self._edge(service).told_by_otlp.versions
+        bad, good = told.get(canary), told.get(baseline)
+        return Exemplars(bad=tuple(bad.failed_traces) if bad else (), good=tuple(good.served_traces) if good else ())
+
+    def excluded(self, service: str) -> dict[str, int]:
+        edge = self._edge(service)
+        return {f"late {what}": n for what, n in (edge.told_by_otlp.late + edge.seen_by_proxy.late).items()}
+
+    def traces(self, service: str, from_ms: int, to_ms: int) -> list[TraceGroup]:
+        return self._edge(service).told_by_otlp.traces(from_ms, to_ms)
 
     def _edge(self, service: str) -> EdgeService:
         found = self._services.get(service)

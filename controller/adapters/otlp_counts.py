@@ -12,8 +12,15 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.domain.counts import (
+    BUCKETS_PER_DOUBLING,
+    ArmCounts,
+    Histogram,
+    InstanceMinute,
+    TraceGroup,
+    WindowCounts,
+)
 from controller.domain.ids import Commit
-from controller.domain.verdict import BUCKETS_PER_DOUBLING, ArmCounts, Histogram, InstanceMinute, WindowCounts
 from controller.errors import Permanent
 from controller.ports import Baseline
 
@@ -58,6 +65,7 @@ class VersionCounts:
     instances: dict[str, dict[int, Tally]] = field(default_factory=dict)
     first_failure_ms: int | None = None  # None: nothing has failed
     failed_traces: deque[str] = field(default_factory=lambda: deque(maxlen=EXEMPLARS_KEPT))
+    served_traces: deque[str] = field(default_factory=lambda: deque(maxlen=EXEMPLARS_KEPT))
     total: Tally = field(default_factory=Tally)
 
     def failed_at(self, at_ms: int) -> None:
@@ -135,7 +143,11 @@ class ServiceCounts:
         arms = self.versions.get(canary, VersionCounts()), self.versions.get(baseline, VersionCounts())
         return [_window(start, start + width_ms, *arms) for start in starts]
 
-    def baseline(self, version: Commit, *, from_ms: int, to_ms: int) -> Baseline:
+    def traces(self, from_ms: int, to_ms: int) -> list[TraceGroup]:
+        """Finished traces by what they went through."""
+        return []
+
+    def baseline(self, version: Commit, *, from_ms: int, to_ms: int, width_ms: int) -> Baseline:
         """Instances by minute and latency over [from_ms, to_ms), in whole seconds."""
         counts = self.versions.get(version, VersionCounts())
         from_s, to_s = max(from_ms // 1000, to_ms // 1000 - SECONDS_KEPT), to_ms // 1000
@@ -143,7 +155,9 @@ class ServiceCounts:
         minutes = [
             m for name, seconds in sorted(counts.instances.items()) for m in _minutes(name, seconds, from_s, to_s)
         ]
-        return Baseline(instances=tuple(minutes), latency=Histogram.of(whole.latency), requests=whole.requests)
+        return Baseline(
+            instances=tuple(minutes), latency=Histogram.of(whole.latency), requests=whole.requests, errors=whole.errors
+        )
 
 
 def _window(start_ms: int, end_ms: int, canary: VersionCounts, baseline: VersionCounts) -> WindowCounts:

@@ -30,7 +30,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from controller.adapters.otlp_counts import HIGHEST_BUCKET, LOWEST_BUCKET, ServiceCounts
-from controller.domain.verdict import SCALE
+from controller.domain.counts import SCALE
 
 METRIC = "http.server.request.duration"
 SHIFT_TO_MS = {"s": 80, "ms": 0}

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from controller.domain.counts import TraceGroup, WindowCounts
 from controller.domain.events import Label
 from controller.domain.ids import Commit, EffectKey, Service
 from controller.domain.verbs import Verb
-from controller.domain.verdict import WindowCounts
+from controller.domain.verdict import Exemplars
 from controller.errors import Permanent
 from controller.ports import Baseline, PlatformStatus
 
@@ -29,10 +31,21 @@ class NoService:
     ) -> list[WindowCounts]:
         _no(service)
 
-    async def baseline(self, service: Service, version: Commit, *, from_ms: int, to_ms: int) -> Baseline:
+    async def baseline(
+        self, service: Service, version: Commit, *, from_ms: int, to_ms: int, width_ms: int = 10_000
+    ) -> Baseline:
         _no(service)
 
     async def first_failure_ms(self, service: Service, version: Commit) -> int | None:
+        _no(service)
+
+    async def exemplars(self, service: Service, *, canary: Commit, baseline: Commit) -> Exemplars:
+        _no(service)
+
+    async def excluded(self, service: Service) -> Mapping[str, int]:
+        _no(service)
+
+    async def traces(self, service: Service, *, from_ms: int, to_ms: int) -> list[TraceGroup]:
         _no(service)
 
     async def act(self, key: EffectKey, verb: Verb) -> Any:

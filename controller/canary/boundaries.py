@@ -9,14 +9,8 @@ Boundaries, like every guess made here, must come from data seen before the wind
 from __future__ import annotations
 
 from controller.canary.eprocess import TwoArms
-from controller.domain.verdict import (
-    BUCKETS_PER_DOUBLING,
-    Boundaries,
-    BoundarySource,
-    Histogram,
-    JudgeConfig,
-    WindowCounts,
-)
+from controller.domain.counts import BUCKETS_PER_DOUBLING, Histogram, WindowCounts
+from controller.domain.verdict import Boundaries, BoundarySource, JudgeConfig
 
 
 def choose_boundaries(baseline: Histogram, config: JudgeConfig, source: BoundarySource) -> Boundaries:

@@ -11,10 +11,11 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from controller.canary.judge import Judge, JudgeState
+from controller.domain.counts import WindowCounts
 from controller.domain.events import CanaryReady
 from controller.domain.ids import Digest, canonical
 from controller.domain.rollout import Rollout
-from controller.domain.verdict import JudgeConfig, WindowCounts
+from controller.domain.verdict import JudgeConfig
 from controller.errors import Permanent
 from controller.ports import Blobs
 

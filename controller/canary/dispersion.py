@@ -17,7 +17,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from controller.domain.verdict import InstanceMinute, JudgeConfig, Phi, PhiSource
+from controller.domain.counts import InstanceMinute
+from controller.domain.verdict import JudgeConfig, Phi, PhiSource
 
 LARGEST_PHI_MILLI = 1_000_000
 

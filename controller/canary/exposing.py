@@ -31,13 +31,14 @@ from controller.canary.court import judge_at, pack, sealed_state
 from controller.canary.weights import set_weight
 from controller.domain import events as e
 from controller.domain.control import People
+from controller.domain.counts import WindowCounts
 from controller.domain.decision import Decision, decide
 from controller.domain.entry import Draft
 from controller.domain.ids import CONTROL, Digest, EffectKey, rest_of
 from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import ConfirmRelease, RestoreTraffic
 from controller.domain.verdict import Outcome as Says
-from controller.domain.verdict import Verdict, WindowCounts
+from controller.domain.verdict import Verdict
 from controller.history.citing import in_clear, newest
 from controller.ports import Blocked, PlatformStatus, Ports, ServiceConfig
 

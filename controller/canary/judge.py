@@ -45,18 +45,8 @@ from controller.canary.promotion import (
     relative_increments,
     requests_needed,
 )
-from controller.domain.verdict import (
-    Boundaries,
-    Evidence,
-    JudgeConfig,
-    Outcome,
-    Phi,
-    Promotion,
-    Rule,
-    Totals,
-    Verdict,
-    WindowCounts,
-)
+from controller.domain.counts import Totals, WindowCounts
+from controller.domain.verdict import Boundaries, Evidence, JudgeConfig, Outcome, Phi, Promotion, Rule, Verdict
 from controller.errors import Permanent
 
 

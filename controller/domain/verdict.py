@@ -1,4 +1,4 @@
-"""What a canary judge sees and says: counts in, one verdict out, all of them integers that fit in a log entry.
+"""What a canary judge says: one verdict, and every number that it depends on besides the counts.
 
 Logarithms of e-values are natural, in micro-nats (`..._micro`); ratios and phi are in thousandths (`..._milli`); rates
 and error probabilities in millionths (`..._ppm`). A verdict rests on nothing but these integers, so whoever holds the
@@ -7,119 +7,23 @@ counts can compute it again.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from controller.domain.base import Fact
+from controller.domain.counts import BucketIndex, Count, Level, Name, Totals
 
-Count = Annotated[int, Field(ge=0, le=10**12)]
-EpochMs = Annotated[int, Field(ge=0, le=10**14)]
-BucketIndex = Annotated[int, Field(ge=-1024, le=1024)]  # 2^-128 ms to 2^128 ms at scale 3
 Plain = Annotated[str, Field(min_length=1, max_length=600)]
-
-SCALE = 3  # OpenTelemetry exponential histogram scale: base 2^(1/8), buckets 9.05 % wide
-BUCKETS_PER_DOUBLING = 2**SCALE
-
-
-class Histogram(Fact):
-    """Sparse exponential histogram at scale 3: bucket `i` counts durations in (base^i, base^(i+1)] milliseconds.
-
-    `buckets` holds (index, count) pairs, sorted, each index once, counts positive; empty means that nothing was timed.
-    """
-
-    buckets: tuple[tuple[BucketIndex, Annotated[int, Field(gt=0, le=10**12)]], ...] = Field(default=(), max_length=2048)
-
-    @model_validator(mode="after")
-    def _sorted_once(self) -> Histogram:
-        indices = [index for index, _ in self.buckets]
-        if indices != sorted(set(indices)):
-            raise ValueError("histogram buckets must be sorted by index, each index once: build it with Histogram.of()")
-        return self
-
-    @classmethod
-    def of(cls, counts: Mapping[int, int]) -> Histogram:
-        return cls(buckets=tuple(sorted((index, count) for index, count in counts.items() if count)))
-
-    @property
-    def total(self) -> int:
-        return sum(count for _, count in self.buckets)
-
-    def slower_than(self, index: int) -> int:
-        """How many durations exceed base^index milliseconds, the lower edge of bucket `index`."""
-        return sum(count for bucket, count in self.buckets if bucket >= index)
-
-    def merged_with(self, other: Histogram) -> Histogram:
-        counts = Counter(dict(self.buckets))
-        counts.update(dict(other.buckets))
-        return Histogram.of(counts)
-
-    def downscaled(self, halvings: int) -> Histogram:
-        """Read a histogram of scale 3 + `halvings` at scale 3: neighbours merge in pairs, exactly."""
-        counts: Counter[int] = Counter()
-        for index, count in self.buckets:
-            counts[index >> halvings] += count
-        return Histogram.of(counts)
-
-
-class _Erring(Fact):
-    requests: Count
-    errors: Count
-
-    @model_validator(mode="after")
-    def _errors_are_requests(self) -> _Erring:
-        if self.errors > self.requests:
-            raise ValueError(f"errors {self.errors} exceed requests {self.requests}: count each logical request once")
-        return self
-
-
-class Totals(_Erring):
-    """Requests of one arm since the rollout began, and how many of them failed."""
-
-
-class ArmCounts(_Erring):
-    """One arm in one window. `latency` may time fewer requests than were counted, or none."""
-
-    latency: Histogram = Histogram()
-
-    def merged_with(self, other: ArmCounts) -> ArmCounts:
-        return ArmCounts(
-            requests=self.requests + other.requests,
-            errors=self.errors + other.errors,
-            latency=self.latency.merged_with(other.latency),
-        )
-
-
-class WindowCounts(Fact):
-    """Canary and concurrent baseline over the same [start_ms, end_ms) of epoch milliseconds."""
-
-    start_ms: EpochMs
-    end_ms: EpochMs
-    canary: ArmCounts
-    baseline: ArmCounts
-
-    @model_validator(mode="after")
-    def _has_length(self) -> WindowCounts:
-        if self.end_ms <= self.start_ms:
-            raise ValueError(f"window ends at {self.end_ms}, not after its start {self.start_ms}")
-        return self
-
-
-class InstanceMinute(_Erring):
-    """One baseline instance over the minute that starts at `minute_ms`; what dispersion is learnt from."""
-
-    instance: str
-    minute_ms: EpochMs
+TraceId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Outcome(StrEnum):
     PROMOTE = "promote"  # shown to be good enough for the next step
     HOLD = "hold"  # neither shown; the verdict says what is missing
     ROLL_BACK = "roll_back"  # shown to be worse; final for this rollout
-    ABSENT = "absent"  # silent where traffic was due; no error guarantee, so it only holds and pages
+    ABSENT = "absent"  # silent where traffic was due; acts alone only where callers confirm that they asked it
 
 
 class Rule(StrEnum):
@@ -131,7 +35,25 @@ class Rule(StrEnum):
     MORE_REQUESTS = "canary/more-requests"
     SUSPECT = "canary/suspect"
     TOO_NOISY = "canary/too-noisy"
-    SILENT = "canary/silent"
+    SILENT = "canary/silent"  # and nobody can say whether it was asked
+    ABSENT = "canary/absent"  # asked by its callers, and silent
+    SAMPLE_RATIO = "canary/sample-ratio"
+    SHARED_INCIDENT = "canary/shared-incident"
+    GAUGE = "canary/gauge"
+
+
+class View(StrEnum):
+    """Whose counts a test reads."""
+
+    SERVER = "server"  # the service's own report
+    CALLERS = "callers"  # what those saw who called it
+
+
+class TestKind(StrEnum):
+    __test__ = False
+    ERRORS = "errors"
+    LATENCY = "latency"
+    ABSENT = "absent"  # windows of silence, of windows in which it was asked
 
 
 class PromotionRule(StrEnum):
@@ -180,6 +102,21 @@ class Boundaries(Fact):
         return self
 
 
+class Silence(Fact):
+    """How often the confirmed release itself leaves a window empty in which its callers asked it."""
+
+    asked: Count  # windows in which callers sent it requests
+    silent: Count  # of those, windows that it reported nothing of
+    bound_ppm: int = Field(ge=1, le=999_999)  # taken as the most that a window of a sound canary is empty by chance
+
+
+class Exemplars(Fact):
+    """Traces to look at, newest last. Empty where the service sends no traces."""
+
+    bad: tuple[TraceId, ...] = Field(default=(), max_length=20)  # of the canary, failed
+    good: tuple[TraceId, ...] = Field(default=(), max_length=20)  # of the baseline, served
+
+
 class JudgeConfig(Fact):
     """Every number that a verdict depends on besides the counts.
 
@@ -213,6 +150,18 @@ class JudgeConfig(Fact):
     phi_min_errors: int = Field(default=20, ge=1)
     absent_ppm: int = Field(default=1, ge=1, le=10_000)  # how improbable a silence must be
     absent_min_baseline_requests: int = Field(default=50, ge=1)
+    absent_weight_ppm: int = Field(default=50_000, ge=1, le=500_000)  # ABSENT's share of alpha, where it may act alone
+    silence_prior_ppm: int = Field(default=50_000, ge=1, le=500_000)  # a sound canary's empty windows, at least this
+    callers_weight_ppm: int = Field(default=400_000, ge=0, le=900_000)  # of errors and of latency, where callers tell
+    routes_weight_ppm: int = Field(default=300_000, ge=0, le=900_000)  # of the service's own errors, for its routes
+    gauges: tuple[Name, ...] = Field(default=("process.memory.usage",), max_length=16)  # compared; they only page
+    gauge_tolerance_milli: int = Field(default=1_250, ge=1_000, le=100_000)  # a canary's gauge may be so many times
+    incident_ratio_milli: int = Field(default=3_000, ge=1_000, le=100_000)  # of its history: more, and both arms suffer
+    watch_ratio_milli: int = Field(default=1_500, ge=1_000, le=100_000)  # after promotion, of its history
+    watch_run_windows: int = Field(default=259_200, ge=100, le=10**9)  # to a false alarm, on average: 30 days of 10 s
+    recovery_alpha_ppm: int = Field(default=10_000, ge=1, le=500_000)  # that it is called over while it goes on
+    blame_posterior_ppm: int = Field(default=900_000, ge=500_000, le=999_999)  # to revert one of several changes alone
+    blame_lead_milli: int = Field(default=10_000, ge=1_000, le=10**9)  # and so many times the next one's
     interval_alpha_ppm: int = Field(default=50_000, ge=1, le=500_000)
     max_windows: int = Field(default=8_640, ge=1, le=100_000)  # 24 h of 10 s windows
 
@@ -233,6 +182,9 @@ class Evidence(Fact):
     canary_total: Count
     baseline_bad: Count
     baseline_total: Count
+    kind: TestKind | None = None  # None: written before tests named theirs; `boundary` tells
+    view: View = View.SERVER
+    route: str | None = None  # None: all routes together
 
 
 class RatioInterval(Fact):
@@ -254,6 +206,40 @@ class Promotion(Fact):
     requests_needed: (
         int | None
     )  # more canary requests at the observed rates; 0: enough; None: out of reach at these rates
+    wait_ms: int | None = None  # until then at the canary's present traffic. None: out of reach, or no traffic
+
+
+class SampleRatio(Fact):
+    """Whether the canary gets the share of requests that it was given, by whoever counts them first."""
+
+    intended_ppm: int
+    seen_ppm: int | None  # None: no request yet
+    log_e_micro: int
+    threshold_micro: int
+
+
+class SharedIncident(Fact):
+    """Whether the baseline fails more than its own history: then both arms suffer, and the canary is not to blame."""
+
+    history_ppm: int
+    seen_ppm: int | None  # in the newest window with requests. None: there was none
+    log_e_micro: int
+    threshold_micro: int
+
+
+class GaugeEvidence(Fact):
+    name: Name
+    log_e_micro: int
+    threshold_micro: int
+    canary_milli: Level | None  # in the newest window that had both. None: there was none
+    baseline_milli: Level | None
+
+
+class Spent(Fact):
+    """What the rollout cost users: failed canary requests beyond what the baseline's rate would have failed."""
+
+    failed_requests: int
+    budget_ppm: int | None  # of the failures that the SLO allows for all requests seen. None: no request was seen
 
 
 class Verdict(Fact):
@@ -274,11 +260,18 @@ class Verdict(Fact):
     latency_phi: Phi | None  # None: not measured, that of errors serves for latency too
     caveats: tuple[Plain, ...]
     sentence: Plain
+    sample_ratio: SampleRatio | None = None  # None: not tested
+    incident: SharedIncident | None = None  # None: no history to hold the baseline against
+    gauges: tuple[GaugeEvidence, ...] = ()
+    spent: Spent | None = None  # None: written before verdicts said so
+    outlook: tuple[Plain, ...] = ()  # what the traffic can show, by when, and what would help; empty: nothing to say
 
     @model_validator(mode="after")
     def _only_proof_acts(self) -> Verdict:
-        if self.may_act_alone != (self.outcome in (Outcome.PROMOTE, Outcome.ROLL_BACK)):
+        proven = self.outcome in (Outcome.PROMOTE, Outcome.ROLL_BACK) or self.rule is Rule.ABSENT
+        if self.may_act_alone != proven:
             raise ValueError(
-                f"{self.outcome} with may_act_alone={self.may_act_alone}: only promote and roll_back act alone"
+                f"{self.outcome} by {self.rule} with may_act_alone={self.may_act_alone}: "
+                "only promote and roll_back act alone, and absent where callers confirm it"
             )
         return self

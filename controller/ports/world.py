@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from controller.domain.counts import Histogram, InstanceMinute, TraceGroup, WindowCounts
 from controller.domain.events import Label
 from controller.domain.ids import Commit, Digest, Service
 from controller.domain.risk import RiskInputs, RiskVerdict
-from controller.domain.verdict import Histogram, InstanceMinute, WindowCounts
+from controller.domain.verdict import Exemplars
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,12 @@ class Baseline:
     instances: tuple[InstanceMinute, ...]
     latency: Histogram
     requests: int
+    errors: int = 0
+    callers: bool = False  # whether callers tell what they saw of it
+    routes: tuple[str, ...] = ()  # busiest first
+    gauges: tuple[str, ...] = ()
+    windows_asked: int = 0  # windows in which callers sent it requests
+    windows_silent: int = 0  # of those, windows that it reported nothing of
 
 
 class Telemetry(Protocol):
@@ -86,10 +94,26 @@ class Telemetry(Protocol):
         """
         ...
 
-    async def baseline(self, service: Service, version: Commit, *, from_ms: int, to_ms: int) -> Baseline: ...
+    async def baseline(
+        self, service: Service, version: Commit, *, from_ms: int, to_ms: int, width_ms: int = 10_000
+    ) -> Baseline:
+        """`width_ms`: of the windows in which silence is counted."""
+        ...
 
     async def first_failure_ms(self, service: Service, version: Commit) -> int | None:
         """Epoch ms of the first failed request of a version. None: none has failed."""
+        ...
+
+    async def exemplars(self, service: Service, *, canary: Commit, baseline: Commit) -> Exemplars:
+        """Failed traces of the canary, served ones of the baseline; few, newest last. Empty: no traces are sent."""
+        ...
+
+    async def excluded(self, service: Service) -> Mapping[str, int]:
+        """What was received and not counted, by reason ("late points": 12). Empty: nothing was left out."""
+        ...
+
+    async def traces(self, service: Service, *, from_ms: int, to_ms: int) -> list[TraceGroup]:
+        """Finished traces through the service. Empty: none were sent, or none of that time are kept."""
         ...
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from controller.domain.counts import ArmCounts, Histogram, InstanceMinute, TraceGroup, WindowCounts
 from controller.domain.events import Label
 from controller.domain.ids import Commit, Service
-from controller.domain.verdict import ArmCounts, Histogram, InstanceMinute, WindowCounts
+from controller.domain.verdict import Exemplars
 from controller.ports import Baseline
 from controller.sim.chance import binomial, whole
 from controller.sim.clock import SimClock
@@ -49,7 +50,15 @@ class SimTelemetry:
             start += width_ms
         return found
 
-    async def baseline(self, service: Service, version: Commit, *, from_ms: int, to_ms: int) -> Baseline:
+    async def baseline(
+        self,
+        service: Service,
+        version: Commit,
+        *,
+        from_ms: int,
+        to_ms: int,
+        width_ms: int = 10_000,  # noqa: ARG002 - whatever served is counted here: no version is ever silent
+    ) -> Baseline:
         state = self.platform.slot(service, self.environment)
         arm = self._arm(state, version, from_ms, to_ms)
         minute = from_ms // MINUTE_MS * MINUTE_MS
@@ -58,7 +67,17 @@ class SimTelemetry:
             InstanceMinute(instance=f"{service}-{n}", minute_ms=minute, requests=share, errors=failed)
             for n in range(BASELINE_INSTANCES)
         )
-        return Baseline(instances, arm.latency, arm.requests)
+        return Baseline(instances, arm.latency, arm.requests, arm.errors)
+
+    async def exemplars(self, service: Service, *, canary: Commit, baseline: Commit) -> Exemplars:  # noqa: ARG002
+        """None: simulated users leave no traces."""
+        return Exemplars()
+
+    async def excluded(self, service: Service) -> Mapping[str, int]:  # noqa: ARG002
+        return {}
+
+    async def traces(self, service: Service, *, from_ms: int, to_ms: int) -> list[TraceGroup]:  # noqa: ARG002
+        return []
 
     async def first_failure_ms(self, service: Service, version: Commit) -> int | None:
         state, now_ms = self.platform.slot(service, self.environment), self.clock.now_ms()

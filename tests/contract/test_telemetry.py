@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from platform_worlds import TELEMETRIES, TelemetryWorld
 
+from controller.domain.counts import WindowCounts
 from controller.domain.ids import Commit
-from controller.domain.verdict import WindowCounts
 
 OLD, NEW = Commit("1" * 40), Commit("2" * 40)
 WIDTH_MS = 2_000

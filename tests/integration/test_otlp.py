@@ -23,8 +23,8 @@ from controller.adapters.edge_http import SmallServer
 from controller.adapters.otlp import LARGEST_BODY_BYTES, LARGEST_UNPACKED_BYTES, PROTOBUF, Receiver
 from controller.adapters.otlp_counts import ServiceCounts, latency_bucket
 from controller.adapters.otlp_points import Ingest
+from controller.domain.counts import WindowCounts
 from controller.domain.ids import Commit
-from controller.domain.verdict import WindowCounts
 from controller.errors import Permanent
 
 START_MS = 1_790_000_000_000

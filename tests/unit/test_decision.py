@@ -15,6 +15,7 @@ from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.canary.boundaries import no_boundaries
 from controller.canary.judge import judge
 from controller.domain.ci import CiResults, TestOutcome, clear_name
+from controller.domain.counts import ArmCounts, WindowCounts
 from controller.domain.decision import (
     Claim,
     Decision,
@@ -32,7 +33,7 @@ from controller.domain.decision import (
 from controller.domain.ids import Commit, Digest, SessionId
 from controller.domain.risk import Colour, RiskInputs
 from controller.domain.sealed import Sealed
-from controller.domain.verdict import ArmCounts, JudgeConfig, Outcome, Phi, PhiSource, WindowCounts
+from controller.domain.verdict import JudgeConfig, Outcome, Phi, PhiSource
 from controller.steps.check import verdict
 
 HEAD, BLOB = Commit("a" * 40), Digest("sha256:" + "b" * 64)

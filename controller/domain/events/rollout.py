@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
+
+from controller.domain.blame import Badness, Blame, Rival
+from controller.domain.counts import Name, Totals
 from controller.domain.decision import Decision
 from controller.domain.events.base import Event, Label
 from controller.domain.ids import (
@@ -14,7 +18,7 @@ from controller.domain.ids import (
     Service,
 )
 from controller.domain.sealed import Sealed
-from controller.domain.verdict import Boundaries, Phi, Verdict
+from controller.domain.verdict import Boundaries, Exemplars, Phi, Silence, Verdict
 
 
 class ReleaseOpened(Event):
@@ -46,6 +50,12 @@ class CanaryReady(Event):
     boundaries: Boundaries
     phi: Phi
     caveats: tuple[str, ...] = ()
+    latency_phi: Phi | None = None  # None: not measured, that of errors serves
+    callers: bool = False  # whether callers tell what they saw
+    routes: tuple[Name, ...] = ()  # judged apart as well
+    gauges: tuple[Name, ...] = ()
+    silence: Silence | None = None  # None: nobody tells whether a silent version was asked
+    history: Totals | None = None  # of the confirmed release, before the canary. None: it was not counted
 
 
 class StepStarted(Event):
@@ -74,6 +84,7 @@ class Observed(Event):
     verdict: Verdict
     source: str  # which telemetry was counted, in words
     label: Label
+    excluded: dict[str, int] = Field(default_factory=dict)  # received and not counted, by reason, since it began
 
 
 class WeightRenewed(Event):
@@ -97,6 +108,9 @@ class RegressionFound(Event):
     verdict: Verdict | None  # None: no statistics were needed
     decision: Decision
     detail: Sealed | None = None  # last words of a build or an instance; None: nothing to add
+    exemplars: Exemplars = Exemplars()
+    rivals: tuple[Rival, ...] = ()  # other explanations, and why not; empty: written before they were looked for
+    blame: Blame | None = None  # None: one change only, or no user saw it
 
 
 class WeightLapsed(Event):
@@ -139,6 +153,45 @@ class TrafficRestored(Event):
     health_checks: int
     culprits: tuple[DeliveryId, ...]
     bad_commits: tuple[Commit, ...]
+    suspects: tuple[DeliveryId, ...] = ()  # none of them a clear culprit: they go out again in parts
+    badness: Badness | None = None  # what must be seen to have ended; None: nothing that can be counted
+
+
+class RecoveryVerified(Event):
+    """Users on the confirmed release are seen to fare as before, or the time to see it is over."""
+
+    release: int
+    recovered: bool  # False: too few requests to tell, and nothing speaks against it
+    requests: int
+    errors: int
+    log_e_micro: int  # against "it goes on"
+    threshold_micro: int
+    counts: Digest
+    reason: str
+
+
+class RecoveryFailed(Event):
+    """Traffic is back and users go on being hurt: the release was not the cause, or not all of it."""
+
+    release: int
+    requests: int
+    errors: int
+    log_e_micro: int  # against "it has ended"
+    threshold_micro: int
+    counts: Digest
+    reason: str
+
+
+class AlarmRaised(Event):
+    """Something that has no control to compare with looks wrong. It holds and pages, and never rolls back."""
+
+    release: int
+    what: str  # rule id
+    windows: int
+    log_e_micro: int  # of the detector, which restarts by itself
+    threshold_micro: int
+    counts: Digest
+    reason: str
 
 
 class RolloutStuck(Event):

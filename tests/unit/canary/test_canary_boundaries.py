@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from controller.canary.boundaries import choose_boundaries, edge_ms, guessed_rate, slower_in
 from controller.canary.eprocess import NOTHING, TwoArms
-from controller.domain.verdict import ArmCounts, BoundarySource, Histogram, JudgeConfig, WindowCounts
+from controller.domain.counts import ArmCounts, Histogram, WindowCounts
+from controller.domain.verdict import BoundarySource, JudgeConfig
 
 CONFIG = JudgeConfig()
 COUNTS = st.dictionaries(st.integers(-60, 200), st.integers(1, 50), max_size=30)

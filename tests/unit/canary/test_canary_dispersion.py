@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.canary.dispersion import estimate_phi
-from controller.domain.verdict import InstanceMinute, JudgeConfig, PhiSource
+from controller.domain.counts import InstanceMinute
+from controller.domain.verdict import JudgeConfig, PhiSource
 
 CONFIG = JudgeConfig()
 

@@ -15,11 +15,10 @@ from pydantic import ValidationError
 from controller.canary.boundaries import choose_boundaries, guessed_rate, no_boundaries
 from controller.canary.eprocess import NOTHING, TwoArms, added, block_increments, multiples
 from controller.canary.judge import Judge, JudgeState, WindowRefused, judge
+from controller.domain.counts import ArmCounts, Histogram, WindowCounts
 from controller.domain.verdict import (
-    ArmCounts,
     Boundaries,
     BoundarySource,
-    Histogram,
     JudgeConfig,
     Outcome,
     Phi,
@@ -27,7 +26,6 @@ from controller.domain.verdict import (
     PromotionRule,
     Rule,
     Verdict,
-    WindowCounts,
 )
 
 CONFIG = JudgeConfig()
