@@ -10,15 +10,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from shop.asking import NoAnswerError, Other
 from shop.cart import FieldError, parse_cart
 from shop.catalog import PRODUCTS
+from shop.currency import learn
 from shop.orders import Order, Orders
 from shop.pricing import price_cart
 
 LARGEST_BODY_BYTES = 64 * 1024
 
 
-def create_app() -> Starlette:
+def create_app(rates: Other | None = None) -> Starlette:
+    """`rates`: who knows today's currency rates. None: they are those in the source."""
     app = Starlette(
         routes=[
             Route("/health", health),
@@ -31,6 +34,7 @@ def create_app() -> Starlette:
         exception_handlers={FieldError: invalid, HTTPException: refused, Exception: failed},
     )
     app.state.orders = Orders()
+    app.state.rates = rates
     return app
 
 
@@ -50,11 +54,14 @@ async def product(request: Request) -> JSONResponse:
 
 
 async def cart_price(request: Request) -> JSONResponse:
-    return JSONResponse(asdict(price_cart(parse_cart(await read_json(request)))))
+    cart = parse_cart(await read_json(request))
+    await learn_rates(request)
+    return JSONResponse(asdict(price_cart(cart)))
 
 
 async def place_order(request: Request) -> JSONResponse:
     cart = parse_cart(await read_json(request))
+    await learn_rates(request)
     placed = request.app.state.orders.place(cart, price_cart(cart))
     return JSONResponse(order_json(placed), status_code=201)
 
@@ -72,6 +79,16 @@ def order_json(placed: Order) -> dict[str, Any]:
         "lines": [{"product": line.product.id, "quantity": line.quantity} for line in placed.cart.lines],
         "price": asdict(placed.price),
     }
+
+
+async def learn_rates(request: Request) -> None:
+    """Of today, before a cart is priced. Without them nothing is sold: a wrong price is worse than none."""
+    if request.app.state.rates is None:
+        return
+    try:
+        learn(await request.app.state.rates.get("/rates"))
+    except (NoAnswerError, ValueError) as error:
+        raise HTTPException(502, "today's currency rates cannot be had, please try again") from error
 
 
 async def read_json(request: Request) -> Any:

@@ -1,17 +1,21 @@
-"""One span and one duration per request, sent by OTLP.
+"""One span and one duration per request and the process's memory, sent by OTLP.
 
-Names follow the semantic conventions for HTTP servers. The histogram is exponential (scale 3: buckets 9 % apart) and
-its counts are deltas, so that a reader may add them up over any window and any set of instances.
+Names follow the semantic conventions for HTTP servers and processes. The histogram is exponential (scale 3: buckets
+9 % apart) and its counts are deltas, so that a reader may add them up over any window and any set of instances.
 """
 
 import logging
+import os
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from time import perf_counter
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.metrics import Meter
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
@@ -19,13 +23,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("shop")
 
 DURATION = "http.server.request.duration"
+MEMORY = "process.memory.usage"
+STATM = Path("/proc/self/statm")
 DELTA: dict[type, AggregationTemporality] = {Histogram: AggregationTemporality.DELTA}
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 SPANS_WAITING = 2_048
@@ -47,6 +53,7 @@ class Telemetry:
             self._tracers.add_span_processor(processor)
         self.tracer = self._tracers.get_tracer("shop")
         self.meter: Meter = self._meters.get_meter("shop")
+        self.meter.create_observable_up_down_counter(MEMORY, (_memory,), "By", "Physical memory in use.")
 
     def close(self) -> None:
         """Sends what is left; gives up after `FLUSH_S`, as a receiver that hangs must not keep the process."""
@@ -60,28 +67,40 @@ class Telemetry:
             thread.join(max(0.0, until - perf_counter()))
 
 
-def start_telemetry(env: Mapping[str, str]) -> Telemetry:
+def _memory(_: CallbackOptions) -> Iterable[Observation]:
+    yield Observation(memory_bytes())
+
+
+def memory_bytes() -> int:
+    """Resident now. Where there is no /proc: the most that it ever was."""
+    if STATM.exists():
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    most = getrusage(RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def start_telemetry(env: Mapping[str, str], service: str = "shop") -> Telemetry:
     """Telemetry as the environment asks for it; see README.md for the variables."""
     ratio = float(env.get("OTEL_TRACES_SAMPLER_ARG", "1"))
     if not env.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return Telemetry(resource_of(env), ratio, (), ())
+        return Telemetry(resource_of(env, service), ratio, (), ())
     # Imported here: 100 ms that a process without a receiver need not wait for.
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
     reader = PeriodicExportingMetricReader(OTLPMetricExporter(timeout=EXPORT_S, preferred_temporality=DELTA))
     processor = BatchSpanProcessor(OTLPSpanExporter(timeout=EXPORT_S), max_queue_size=SPANS_WAITING)
-    return Telemetry(resource_of(env), ratio, (reader,), (processor,))
+    return Telemetry(resource_of(env, service), ratio, (reader,), (processor,))
 
 
-def resource_of(env: Mapping[str, str]) -> Resource:
+def resource_of(env: Mapping[str, str], service: str = "shop") -> Resource:
     named = {
         "service.version": env.get("SERVICE_VERSION"),
         "service.instance.id": env.get("SERVICE_INSTANCE_ID"),
         "deployment.id": env.get("DEPLOYMENT_ID"),
         "deployment.environment.name": env.get("DEPLOYMENT_ENVIRONMENT", "development"),
     }
-    return Resource.create({"service.name": "shop"} | {name: value for name, value in named.items() if value})
+    return Resource.create({"service.name": service} | {name: value for name, value in named.items() if value})
 
 
 class Instrumented:
@@ -111,7 +130,9 @@ class Instrumented:
             await send(message)
 
         try:
-            await self._app(scope, receive, watch)
+            # Whoever is asked on the way finds its parent in the context.
+            with use_span(span, record_exception=False, set_status_on_exception=False):
+                await self._app(scope, receive, watch)
         except Exception as error:  # noqa: BLE001  the app has answered 500 already; here it is told
             failure = error
             self._tell(method, scope, error)

@@ -6,7 +6,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from shop.app import create_app
-from shop.telemetry import DELTA, DURATION, Instrumented, Telemetry, resource_of
+from shop.telemetry import DELTA, DURATION, MEMORY, Instrumented, Telemetry, resource_of
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
@@ -86,3 +86,15 @@ def test_failure_is_an_error_of_its_type_in_span_and_metric() -> None:
     (point,) = watched.durations()
     assert point.attributes["http.response.status_code"] == 500
     assert [exemplar.trace_id for exemplar in point.exemplars] == [span.context.trace_id]
+
+
+def test_memory_in_use_is_told(watched: Watched) -> None:
+    data: Any = watched.reader.get_metrics_data()
+    metrics = [
+        metric for resource in data.resource_metrics for scope in resource.scope_metrics for metric in scope.metrics
+    ]
+    (memory,) = [metric for metric in metrics if metric.name == MEMORY]
+    assert memory.unit == "By"
+    assert not memory.data.is_monotonic
+    (point,) = memory.data.data_points
+    assert 10 << 20 < point.value < 10 << 30
