@@ -22,7 +22,9 @@ from typing import Any
 import pytest
 import yaml
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_DELTA
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from controller.adapters.loadgen import LoadGenerator, LoadPlan, target_of
 from controller.adapters.loadgen_traffic import load_profile
@@ -78,12 +80,12 @@ def bad(good: Path) -> Path:
 
 
 @contextmanager
-def serving(tree: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def serving(tree: Path, module: str = "shop", **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PORT": str(port), **settings}
-    process = subprocess.Popen([sys.executable, "-m", "shop"], cwd=tree, env=env, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", module], cwd=tree, env=env, stderr=subprocess.DEVNULL)
     try:
         wait_until_healthy(process, port)
         yield process, port
@@ -100,11 +102,11 @@ def wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
         time.sleep(0.02)
 
 
-def ask(port: int, path: str) -> int:
-    """0: nobody is listening yet."""
+def ask(port: int, path: str, body: str | None = None) -> int:
+    """0: nobody is listening yet. `body=None`: GET, else POST."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", path)
+        connection.request("GET" if body is None else "POST", path, body)
         return connection.getresponse().status
     except ConnectionError:
         return 0
@@ -239,9 +241,11 @@ def test_sigterm_flushes_the_last_telemetry_and_leaves_with_0(base: Path) -> Non
     named = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
     assert (named["service.name"], named["service.version"]) == ("shop", "abc123")
     assert named["service.instance.id"] == "shop-1"
-    (metric,) = resource.scope_metrics[0].metrics
-    assert (metric.name, metric.unit) == ("http.server.request.duration", "s")
-    histogram = metric.exponential_histogram
+    found = {(metric.name, metric.unit): metric for metric in resource.scope_metrics[0].metrics}
+    assert set(found) == {("http.server.request.duration", "s"), ("process.memory.usage", "By")}
+    (memory,) = found["process.memory.usage", "By"].sum.data_points
+    assert memory.as_int > 10 << 20
+    histogram = found["http.server.request.duration", "s"].exponential_histogram
     assert histogram.aggregation_temporality == AGGREGATION_TEMPORALITY_DELTA
     assert [(point.scale, point.count) for point in histogram.data_points if point.count == 1] == [(3, 1)] * 2
 
@@ -255,3 +259,78 @@ def test_receiver_that_hangs_does_not_keep_the_shop_from_leaving(base: Path) -> 
         begun = time.monotonic()
         assert process.wait(10) == 0
         assert time.monotonic() - begun < 3
+
+
+def test_trace_goes_from_the_shop_to_the_rates_that_it_asks_and_carts_fail_without_them(base: Path) -> None:
+    cart = json.dumps({"lines": [{"product": "scale", "quantity": 1}]})
+    with receiving() as receiver:
+        telling = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        with serving(base, "shop.rates", **telling) as (rates, rates_port):
+            asking = telling | {"SHOP_RATES_URL": f"http://127.0.0.1:{rates_port}"}
+            with serving(base, **asking) as (shop, port):
+                assert ask(port, "/cart/price", cart) == 200
+                leave(rates)
+                assert ask(port, "/cart/price", cart) == 502
+                assert ask(port, "/products") == 200
+                leave(shop)
+    spans = [span for path, body in receiver.received if path == "/v1/traces" for span in spans_in(body)]
+    kinds = {span.span_id: (service, span.kind) for service, span in spans}
+    through = [(kinds[span.parent_span_id], (service, span.kind)) for service, span in spans if span.parent_span_id]
+    shop_served, shop_asked, rates_served = (
+        ("shop", Span.SPAN_KIND_SERVER),
+        ("shop", Span.SPAN_KIND_CLIENT),
+        ("rates", Span.SPAN_KIND_SERVER),
+    )
+    assert through.count((shop_served, shop_asked)) == 2
+    assert through.count((shop_asked, rates_served)) == 1
+
+
+def leave(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+def spans_in(export: bytes) -> Iterator[tuple[str, Span]]:
+    for resource in ExportTraceServiceRequest.FromString(export).resource_spans:
+        named = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+        for scope in resource.scope_spans:
+            yield from ((named["service.name"], span) for span in scope.spans)
+
+
+def test_silent_shop_serves_well_and_reports_nothing(base: Path) -> None:
+    with (
+        receiving() as receiver,
+        serving(base, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, SHOP_FAULTS="silent") as (shop, port),
+    ):
+        assert ask(port, "/products") == 200
+        leave(shop)
+    assert receiver.received == []
+
+
+def test_leaking_shop_says_that_its_memory_grows(base: Path) -> None:
+    with (
+        receiving() as receiver,
+        serving(
+            base,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+            OTEL_METRIC_EXPORT_INTERVAL="100",
+            SHOP_FAULTS="leak",
+        ) as (_, port),
+    ):
+        until = time.monotonic() + 20
+        while not (len(told := memory_in(receiver)) > 1 and told[-1] > told[0] + (10 << 20)):
+            assert time.monotonic() < until, told
+            assert ask(port, "/products") == 200
+            time.sleep(0.05)
+
+
+def memory_in(receiver: Receiver) -> list[int]:
+    return [
+        metric.sum.data_points[0].as_int
+        for path, body in list(receiver.received)
+        if path == "/v1/metrics"
+        for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "process.memory.usage"
+    ]
