@@ -80,12 +80,12 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait(10)
 
 
-def until(found: Callable[[], Any], within_s: float, what: str) -> Any:
+def until(found: Callable[[], Any], within_s: float, what: str, every_s: float = LOOK_S) -> Any:
     """The first true answer. Looks often, and not for ever."""
     deadline = time.monotonic() + within_s
     while not (answer := found()):
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        time.sleep(LOOK_S)
+        time.sleep(every_s)
     return answer
 
 
@@ -156,11 +156,13 @@ def plain(folder: Path, settings: str = PLAIN) -> Path:
 
 
 @contextlib.contextmanager
-def traffic(port: int, folder: Path, *, rps: int = 60, seconds: int = 240) -> Iterator[Path]:
-    """A bounded crowd, three in ten of whom ask about frost. Gives the file of their statistics."""
+def traffic(
+    port: int, folder: Path, *, rps: int = 60, seconds: int = 240, profile: Path = SCRIPTS / "traffic.yaml"
+) -> Iterator[Path]:
+    """A bounded crowd; without another `profile` three in ten ask about frost. Gives the file of their statistics."""
     stats = folder / "traffic.json"
     command = [sys.executable, "-m", "controller.adapters.loadgen", "--url", f"http://127.0.0.1:{port}", "--seed", "7"]
-    command += ["--profile", str(SCRIPTS / "traffic.yaml"), "--rps", str(rps), "--seconds", str(seconds)]
+    command += ["--profile", str(profile), "--rps", str(rps), "--seconds", str(seconds)]
     command += ["--max-requests", str(rps * seconds), "--stats-file", str(stats)]
     with (folder / "traffic.log").open("wb") as said:
         users = subprocess.Popen(command, env=ENVIRONMENT, stdout=said, stderr=said)
