@@ -15,7 +15,7 @@ from faults_kit import INNOCENT, NONE, RolledBack, free_port, on_stage, rates, s
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 log = logging.getLogger(__name__)
-BACK_WITHIN_S = 60  # docs/faults.md says what was measured; here only that it is a matter of seconds
+BACK_WITHIN_S = 120  # on a busy machine; docs/faults.md says what was measured
 # Two slow requests in a hundred show in some thousands: the demo promotes after a few hundred, and looks no higher
 # than at the slowest of a hundred.
 LONG_STEP = {"[25, 50, 100]": "[50, 100]", "\nstep_requests = 25": "\nstep_requests = 12000"}
@@ -71,9 +71,8 @@ def test_silent_canary_is_rolled_back_because_its_callers_say_that_they_asked_it
 def test_leak_is_held_and_paged_and_never_rolled_back_by_itself(tmp_path: Path) -> None:
     with on_stage(tmp_path, switching_on("leak"), setting=LONG_STEP) as stage:
         stage.paged("canary/gauge")
-        weight = stage.state.weight("shop")
         stage.renewed(2)
-        assert stage.state.weight("shop") == weight > 0
+        assert stage.state.weight("shop") == 50
         assert not stage.seen("Promoted")
 
 
