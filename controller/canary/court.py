@@ -10,7 +10,8 @@ import json
 from collections import OrderedDict
 from dataclasses import replace
 
-from controller.canary.judge import Judge, JudgeState
+from controller.canary.judge import Judge
+from controller.canary.weighing import JudgeState
 from controller.domain.counts import WindowCounts
 from controller.domain.events import CanaryReady
 from controller.domain.ids import Digest, canonical
