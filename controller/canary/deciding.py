@@ -27,6 +27,7 @@ from controller.domain.verdict import (
     Verdict,
 )
 
+JUDGE = 2
 PAGES = frozenset(
     {
         Rule.TOO_NOISY,
@@ -88,6 +89,7 @@ def verdict_of(judge: Weighing, state: JudgeState) -> Verdict:
         latency_phi=judge.latency_phi,
         caveats=caveats(evidence, judge.boundaries, judge.phi, judge.latency_phi, config),
         sentence=sentence(findings, config),
+        judge=JUDGE,
         sample_ratio=ratio,
         incident=shared,
         gauges=gauges,

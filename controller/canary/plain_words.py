@@ -29,6 +29,7 @@ from controller.domain.verdict import (
 
 SMALLEST_ONE_DECIMAL_PERCENT = 0.1
 SECONDS_READ_WELL = 90
+FEW_REQUESTS = 1_000
 
 
 class Findings(NamedTuple):
@@ -185,6 +186,8 @@ def caveats(
     if boundaries.source is BoundarySource.CONCURRENT_BASELINE:
         origin = f"{boundaries.requests:,} requests of this rollout's own baseline"
         found.append(f"Cold start: latency boundaries come from {origin}, not from history.")
+    elif boundaries.requests < FEW_REQUESTS:
+        found.append(f"Latency boundaries come from no more than {boundaries.requests:,} requests before the canary.")
     if not all(entry.canary_total for entry in evidence if entry.boundary is not None):
         found.append("The canary has sent no latency so far: only its errors are judged.")
     return tuple(found)
