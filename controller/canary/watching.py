@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controller.canary.alarms import NOT_BEGUN, Detector, log_mean, usual_rate
+from controller.canary.common import policy_of
 from controller.canary.court import pack
 from controller.canary.eprocess import Sums, to_micro
 from controller.canary.plain_words import fraction
@@ -80,6 +81,7 @@ async def alarm(
         log_e_micro=to_micro(log_mean(watch.logs)),
         threshold_micro=by.threshold_micro,
         counts=await ports.blobs.put(pack(list(watch.windows))),
+        policy=await policy_of(r, ports),
         reason=reason,
     )
 
