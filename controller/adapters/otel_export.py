@@ -77,6 +77,7 @@ class OtlpReceiver:
         name, version, self._schema = scope
         self._scope = InstrumentationScope(name, version, self._schema)
         self._resource = Resource.create(dict(resource), self._schema)
+        self._closed = False
         self._status: int | None = None  # of the last answer; None: there was none
         session = requests.Session()
         session.hooks["response"].append(self._answered)
@@ -116,6 +117,9 @@ class OtlpReceiver:
         return Sent.UNAVAILABLE if self._status is None or self._status in RETRYABLE else Sent.REFUSED
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self._spans.shutdown()  # type: ignore[no-untyped-call]
         self._metrics.shutdown()
 

@@ -115,7 +115,10 @@ class Telling:
             await self.look()
 
     def ends(self) -> None:
+        """What is being sent is sent, unless nobody answers anyway."""
         self._ending.set()
+        if self._troubles:
+            self._receiver.close()
 
     async def leave(self) -> None:
         """Another controller's turn. A log that cannot say so frees the lease by itself."""
