@@ -80,7 +80,10 @@ class TraceBuilding:
 
     def link(self, key: str, links: Iterable[SpanLink]) -> None:
         if (span := self._open.get(key)) is not None:
-            span.links.extend(list(links)[: MOST_LINKS - len(span.links)])
+            known = {(one.trace_id, one.span_id) for one in span.links}
+            new = {(one.trace_id, one.span_id): one for one in links}
+            more = [link for name, link in new.items() if name not in known]
+            span.links.extend(more[: MOST_LINKS - len(span.links)])
 
     def end(
         self, key: str, entry: Entry, attributes: Attributes, *, failed: bool = False, at: datetime | None = None

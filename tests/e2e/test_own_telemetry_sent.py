@@ -46,7 +46,7 @@ def test_a_run_is_told_as_one_trace_before_it_is_over(tmp_path: Path, told: Path
     assert done.returncode == 0, done.stdout + done.stderr
     printed = told.read_text()
     assert len(re.findall(r"^trace [0-9a-f]{32}$", printed, re.MULTILINE)) == 1
-    names = re.findall(r"^ *(.+?) +\d+\.\d+ s", printed, re.MULTILINE)
+    names = re.findall(r"^ *([^=\n]+?) +\d+\.\d{3} s", printed, re.MULTILINE)
     assert names[0] == "RUN deliver"
     assert {"author", "invoke_agent author", "ci", "classify", "landing", "forge.land"} <= set(names)
     assert "FAILED" not in printed

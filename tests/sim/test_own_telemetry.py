@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from controller.errors import ConfigError
 from controller.metrics import conventions as c
 from controller.metrics.trace_ids import trace_of
 from controller.metrics.traces import spans_of
+from controller.ports.telling import NO_SPAN, Sent, SpanLink
 from controller.service import telling as service
 from controller.service.telling import MEMORY, Telling, resource_of, target_of, telling
 from controller.settings import TelemetrySection
@@ -125,6 +127,19 @@ async def test_figures_arrive_cumulative_since_the_logs_first_entry(sim: Simulat
         len(detect.explicit_bounds) + 1,
     )
     assert {"cicd.pipeline.run.duration", "cicd.pipeline.run.active", "vcs.change.count"} <= set(backend.metrics)
+
+
+async def test_a_link_to_a_whole_trace_has_no_span_id_and_says_what_it_is(sim: Simulation, tmp_path: Path) -> None:
+    span = next(one for one in spans_of(await sim.entries(), ORIGIN) if one.name == "restore")
+    linked = replace(span, links=(SpanLink("ab" * 16, NO_SPAN, {c.LINK: "exemplar.bad"}),))
+    async with listening(Backend()) as backend, teller(sim, backend.address, tmp_path) as telling:
+        assert await telling._receiver.take_spans([linked]) is Sent.TAKEN
+    ((link,),) = [one.links for one in backend.spans]
+    assert (link.trace_id.hex(), link.span_id, plain(link.attributes)) == (
+        "ab" * 16,
+        bytes(8),
+        {c.LINK: "exemplar.bad"},
+    )
 
 
 async def test_nothing_sealed_no_name_of_a_person_and_no_path_leaves(sim: Simulation, tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from controller.domain import events as e
 from controller.domain.entry import Entry, UnknownEvent
 from controller.domain.ids import DeliveryId
 from controller.metrics import conventions as c
-from controller.metrics.trace_building import MOST_EVENTS, ROOT, TraceBuilding
+from controller.metrics.trace_building import MOST_EVENTS, MOST_LINKS, ROOT, TraceBuilding
 from controller.metrics.trace_ids import root_of, trace_of
 from controller.metrics.trace_words import to_exemplars
 from controller.metrics.traces import KINDS, Traces, spans_of
-from controller.ports.telling import NO_SPAN, Metric, Span
+from controller.ports.telling import NO_SPAN, Metric, Span, SpanLink
 
 LOGS = sorted(GOLDEN.glob("*.jsonl"))
 ORIGIN = "flyball/here"
@@ -267,6 +267,17 @@ def test_a_span_keeps_a_bounded_number_of_events_and_says_how_many_it_left_out()
     building.end(ROOT, last, {})
     (root,) = building.taken()
     assert (len(root.events), root.events[-1].name, root.attributes[c.LEFT_OUT]) == (MOST_EVENTS + 1, c.DECISION, 7)
+
+
+def test_a_trace_that_several_segments_name_is_linked_once_and_links_are_bounded() -> None:
+    first, last = entries_apart()
+    building = TraceBuilding("ab" * 16)
+    building.begin(ROOT, "root", first.time, {}, under=None)
+    for _ in range(2):
+        building.link(ROOT, [SpanLink(f"{number:032x}", NO_SPAN, {c.LINK: "cause"}) for number in range(1, 200)])
+    building.end(ROOT, last, {})
+    (root,) = building.taken()
+    assert len(root.links) == len({link.trace_id for link in root.links}) == MOST_LINKS
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
