@@ -60,7 +60,7 @@ from controller.service.heartbeat import beat, clock_source
 from controller.service.signing import plan_of, publication_of
 from controller.service.signing_child import signing
 from controller.service.sweep import Pace, Sweep
-from controller.service.telling import telling
+from controller.service.telling_beside import telling
 from controller.settings import Settings, python_of
 from tools.belt import digest_of_definition
 from tools.gateway import Address

@@ -30,7 +30,8 @@ from controller.metrics.trace_ids import trace_of
 from controller.metrics.traces import spans_of
 from controller.ports.telling import NO_SPAN, Sent, SpanLink
 from controller.service import telling as service
-from controller.service.telling import MEMORY, Telling, resource_of, target_of, telling
+from controller.service.telling import Telling
+from controller.service.telling_beside import MEMORY, resource_of, target_of, telling
 from controller.settings import TelemetrySection
 
 ORIGIN = "flyball/here"
