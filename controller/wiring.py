@@ -30,6 +30,7 @@ from controller.adapters.unserved import NoService
 from controller.adapters.workers import LocalWorkers
 from controller.agents.parts import SessionParts, SessionProgress
 from controller.agents.session import SessionRunner, checkpoints_in
+from controller.canary.court import InProcessCourt
 from controller.crew import Crew, Means, Surroundings, crew, opened_mounts
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft
@@ -205,6 +206,7 @@ def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, sett
         ci=world.ci,
         platform=world.platform,
         telemetry=world.telemetry,
+        court=InProcessCourt(world.telemetry, record.blobs),
         policy=policy_of(settings),
         bounds=settings.bounded(),
         repositories={repository.name: repository},

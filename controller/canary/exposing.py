@@ -27,11 +27,10 @@ from controller.canary.common import (
     unsettled,
     wait,
 )
-from controller.canary.court import judge_at, pack, sealed_state
+from controller.canary.court import pack, ready_of, segments_of
 from controller.canary.weights import set_weight
 from controller.domain import events as e
 from controller.domain.control import People
-from controller.domain.counts import WindowCounts
 from controller.domain.decision import Decision, decide
 from controller.domain.entry import Draft
 from controller.domain.ids import CONTROL, Digest, EffectKey, rest_of
@@ -40,7 +39,7 @@ from controller.domain.verbs import ConfirmRelease, RestoreTraffic
 from controller.domain.verdict import Outcome as Says
 from controller.domain.verdict import Verdict
 from controller.history.citing import in_clear, newest
-from controller.ports import Blocked, PlatformStatus, Ports, ServiceConfig
+from controller.ports import Blocked, Contradicted, LookRequest, PlatformStatus, Ports, Seen, ServiceConfig
 
 STARVED_AFTER_MS = 15_000
 SEEN = (e.Observed, e.CanaryReady)  # what a step and a promotion stand on
@@ -51,15 +50,18 @@ EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
 class Look:
     """What one look at a canary found."""
 
-    windows: list[WindowCounts]
-    verdict: Verdict
+    seen: Seen
     counts: Digest | None  # None: no new window has closed
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.seen.verdict
 
     def sealed(self, r: Rollout, ports: Ports) -> list[Draft]:
         """The new windows as a segment of the record. Empty: nothing new was seen."""
         if self.counts is None:
             return []
-        return [draft(r, _observed(r, ports, self.windows, self.verdict, self.counts))]
+        return [draft(r, _observed(r, ports, self.seen, self.counts))]
 
 
 async def expose(r: Rollout, ports: Ports) -> list[Draft]:
@@ -134,24 +136,30 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:
 
 
 async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
-    width, release = service.plan.window_ms, current(r)
-    start = _step_start_ms(r, service)
-    judge_ = judge_at(r, service.judge, r.weight_percent, start)
+    try:
+        seen = await ports.court.look(_request(r, service))
+    except Contradicted as error:
+        await page(r, ports, "judge-contradicted", f"release {current(r).number} of {service.name}: {error}")
+        raise
+    counts = await ports.blobs.put(pack(seen.windows)) if seen.windows else None
+    return Look(seen, counts)
+
+
+def _request(r: Rollout, service: ServiceConfig) -> LookRequest:
+    width, release, start = service.plan.window_ms, current(r), _step_start_ms(r, service)
     sealed_to = r.segments[-1].to_ms if r.segments else 0
-    from_ms = -(-max(start, sealed_to) // width) * width
-    baseline = r.confirmed.version if r.confirmed else release.commit
-    windows = await ports.telemetry.windows(
-        service.name, canary=release.commit, baseline=baseline, from_ms=from_ms, width_ms=width
+    return LookRequest(
+        service=service.name,
+        canary=release.commit,
+        baseline=r.confirmed.version if r.confirmed else release.commit,
+        from_ms=-(-max(start, sealed_to) // width) * width,
+        width_ms=width,
+        config=service.judge,
+        ready=ready_of(r),
+        segments=segments_of(r),
+        weight_percent=r.weight_percent,
+        step_start_ms=start,
     )
-    state = await sealed_state(r, service.judge, ports.blobs)
-    used = []
-    for window in windows:
-        if state.first_crossing is not None:
-            break
-        state = judge_.step(state, window)
-        used.append(window)
-    counts = await ports.blobs.put(pack(used)) if used else None
-    return Look(used, judge_.verdict(state), counts)
 
 
 def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:
@@ -162,8 +170,8 @@ def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:
     return ms(r.step_started_at) + warmup
 
 
-def _observed(r: Rollout, ports: Ports, windows: list[WindowCounts], verdict: Verdict, counts: Digest) -> e.Observed:
-    _, service = place(r, ports)
+def _observed(r: Rollout, ports: Ports, seen: Seen, counts: Digest) -> e.Observed:
+    (_, service), windows = place(r, ports), seen.windows
     return e.Observed(
         release=current(r).number,
         step=r.step,
@@ -178,9 +186,10 @@ def _observed(r: Rollout, ports: Ports, windows: list[WindowCounts], verdict: Ve
         canary_errors=sum(w.canary.errors for w in windows),
         baseline_requests=sum(w.baseline.requests for w in windows),
         baseline_errors=sum(w.baseline.errors for w in windows),
-        verdict=verdict,
-        source=ports.telemetry.source,
-        label=ports.telemetry.label,
+        verdict=seen.verdict,
+        source=seen.source,
+        label=seen.label,
+        excluded=seen.excluded,
     )
 
 
@@ -210,7 +219,8 @@ async def _hold(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, st
     if left <= timedelta(milliseconds=plan.weight_ttl_ms) / 2:
         holding = reasons.holding(r, await ground(r, ports, look.counts, *SEEN), look.verdict)
         return await _renew(r, ports, service, status.weight_percent, look.sealed(r, ports), decision=holding)
-    due = look.windows and look.windows[-1].end_ms - look.windows[0].start_ms >= plan.segment_ms
+    windows = look.seen.windows
+    due = windows and windows[-1].end_ms - windows[0].start_ms >= plan.segment_ms
     return look.sealed(r, ports) if due else _starved(r, ports, service, look)
 
 

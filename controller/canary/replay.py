@@ -6,7 +6,7 @@ policy is the digest of a blob). Whoever holds these reaches the same verdict, w
 
 from __future__ import annotations
 
-from controller.canary.court import judge_at, sealed_state
+from controller.canary.court import judge_of, ready_of, sealed_state, segments_of
 from controller.domain.entry import Entry
 from controller.domain.ids import Digest, StreamId
 from controller.domain.rollout import fold
@@ -23,7 +23,7 @@ async def replayed(stream: StreamId, until: list[Entry], policy: Digest, blobs: 
     r = fold(stream, until)
     if not r.segments:
         raise Permanent(f"{stream} had no sealed segment then", "A release that never ran has no verdict to compute")
-    last = r.segments[-1]
+    last, ready = r.segments[-1], ready_of(r)
     config = JudgeConfig.model_validate_json(await blobs.get(policy))
-    state = await sealed_state(r, config, blobs)
-    return judge_at(r, config, last.weight_percent, last.step_start_ms).verdict(state)
+    state = await sealed_state(config, ready, segments_of(r), blobs)
+    return judge_of(config, ready, last.weight_percent, last.step_start_ms).verdict(state)
