@@ -38,6 +38,7 @@ from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import ConfirmRelease, RestoreTraffic
 from controller.domain.verdict import Outcome as Says
 from controller.domain.verdict import Verdict
+from controller.errors import Unavailable
 from controller.history.citing import in_clear, newest
 from controller.ports import Blocked, Contradicted, LookRequest, PlatformStatus, Ports, Seen, ServiceConfig
 
@@ -88,10 +89,10 @@ async def judge(r: Rollout, ports: Ports) -> list[Draft]:
     if status.canary_release != release.number or status.weight_percent == 0:
         lapsed = e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent)
         return [draft(r, lapsed)]
+    if not status.canary_healthy:
+        return await _went_down(r, ports, service, "canary/down: its canary went down under traffic", status)
     look = await _look(r, ports, service)
     sealed = look.sealed(r, ports)
-    if not status.canary_healthy:
-        return [*sealed, await _down(r, ports, look, "canary/down: its canary went down under traffic", status)]
     if look.verdict.outcome is Says.ROLL_BACK:
         return [*sealed, draft(r, await _regression(r, ports, look, look.verdict.sentence))]
     if (block := await blocked(r, ports)) is not None:
@@ -123,9 +124,7 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:
             draft(r, e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent))
         ]
     if not status.canary_healthy:
-        look = None if first else await _look(r, ports, service)
-        sealed = look.sealed(r, ports) if look else []
-        return [*sealed, await _down(r, ports, look, "canary/down: it went down after its promotion", status)]
+        return await _went_down(r, ports, service, "canary/down: it went down after its promotion", status)
     if (block := await blocked(r, ports)) is not None and not first:
         return await _paused(r, ports, block)
     baked = r.live_at is not None and ports.clock.now() >= r.live_at + timedelta(milliseconds=service.plan.bake_ms)
@@ -302,8 +301,20 @@ async def _paused(r: Rollout, ports: Ports, block: Blocked) -> list[Draft]:
     return [draft(r, e.ReleasePaused(release=release.number, reason=reason, detail=detail))]
 
 
+async def _went_down(
+    r: Rollout, ports: Ports, service: ServiceConfig, reason: str, status: PlatformStatus
+) -> list[Draft]:
+    """With a last look, if there is anything to compare it with and somebody who looks: it is taken back either way."""
+    try:
+        look = await _look(r, ports, service) if r.confirmed is not None else None
+    except Unavailable:
+        look = None
+    sealed = look.sealed(r, ports) if look else []
+    return [*sealed, await _down(r, ports, look, reason, status)]
+
+
 async def _down(r: Rollout, ports: Ports, look: Look | None, reason: str, status: PlatformStatus) -> Draft:
-    """Its last words go sealed. `look=None`: there was nothing to compare it with."""
+    """Its last words go sealed. `look=None`: there was nothing to compare it with, or nobody who looked."""
     said = await ports.seals.seal(status.canary_reason or "its health check fails")
     return draft(r, (await _regression(r, ports, look, reason)).model_copy(update={"detail": said}))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from scenarios import GOOD, QUICK, begun, legal, nothing_twice
+from scenarios import CRASHING, GOOD, QUICK, begun, legal, nothing_twice
 from simulated import Simulation
 
 from controller.canary.court import InProcessCourt, checked
 from controller.domain.delivery import Phase
+from controller.domain.events import RegressionFound
 from controller.domain.verdict import Outcome, Rule
 from controller.errors import Unavailable
 from controller.ports import LookRequest, Seen
@@ -41,11 +42,11 @@ def courts(monkeypatch: pytest.MonkeyPatch) -> None:
     Court.away, Court.lying, Court.looks = False, False, 0
 
 
-async def at_its_first_step() -> Simulation:
+async def at_its_first_step(task: str = GOOD) -> Simulation:
     sim = begun(1)
     sim.start("w1")
     await sim.run(lambda: sim.world.served is not None)
-    await sim.ask(GOOD)
+    await sim.ask(task)
 
     async def shown() -> bool:
         return (await sim.world.platform.status(SERVICE, PRODUCTION)).weight_percent > 0
@@ -99,4 +100,18 @@ async def test_court_that_stays_away_lets_the_traffic_go_back() -> None:
     Court.away = False
     assert await sim.run(), await sim.state()
     assert [one.phase for one in (await sim.deliveries()).values()] == [Phase.CONFIRMED]
+    await legal(sim)
+
+
+async def test_canary_that_went_down_is_taken_back_though_nobody_judges() -> None:
+    sim = await at_its_first_step(CRASHING)
+    Court.away = True
+
+    async def found() -> bool:
+        return (await kinds(sim))["TrafficRestored"] > 0
+
+    assert await sim.run(found, seconds=QUICK.weight_ttl_ms / 1000), await sim.state()
+    regressions = [entry.event for entry in await sim.entries() if isinstance(entry.event, RegressionFound)]
+    assert [(one.verdict, one.reason.partition(":")[0]) for one in regressions] == [(None, "canary/down")]
+    assert not await lapsed(sim)
     await legal(sim)
