@@ -37,6 +37,7 @@ ENVIRONMENT = {"PYTHONPATH": HOME, "LC_ALL": "C.UTF-8"}
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # after so many failures in a row, until it is started again
 END_WITHIN_S = 2.0
 TAIL_BYTES = 4 << 10
+MOST_PIECES = 64  # of a life's words that are logged; of what comes after them only the last ones are kept
 
 
 def judge_command(edge: Path, blobs: Path, label: Label) -> tuple[str, ...]:
@@ -186,10 +187,13 @@ async def _start(command: Sequence[str]) -> Child:
 
 
 async def _kept(process: Process, errors: StreamReader, words: list[bytes]) -> None:
+    number = 0
     while piece := await errors.read(TAIL_BYTES):
         words.append(piece)
         del words[:-2]
-        logger.warning("the judge's process says: %s", piece.decode(errors="replace").rstrip())
+        number += 1
+        if number <= MOST_PIECES:
+            logger.warning("the judge's process says: %s", piece.decode(errors="replace").rstrip())
     await process.wait()
 
 

@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 from edge_kit import FIXTURES, PYTHON, SERVICE, WELL, EdgeKit, now_ms, until
 
 from controller.adapters.blobs_read import ReadBlobs
-from controller.adapters.judge_process import HOME, JudgeProcess, judge_command
+from controller.adapters.judge_process import HOME, MOST_PIECES, JudgeProcess, judge_command
 from controller.canary.boundaries import no_boundaries
 from controller.domain.events import CanaryReady, Label
 from controller.domain.ids import Commit
@@ -289,6 +289,13 @@ async def test_word_for_people_is_never_taken_for_an_answer(stage: Stage, caplog
     assert (await judge.look(stage.request())).windows
     await judge.close()
     assert "this is no answer" in caplog.text
+
+
+async def test_judge_that_chatters_fills_no_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    judge = stage.judge("chatters")
+    assert (await judge.look(stage.request())).windows
+    await judge.close()
+    assert 1 < len(caplog.records) <= MOST_PIECES
 
 
 async def test_question_too_large_to_ask_is_refused_before_it_is(stage: Stage) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
-from edge_kit import ENVIRONMENT, SERVICE, WELL, EdgeKit
+from edge_kit import ENVIRONMENT, SERVICE, WELL, EdgeKit, until
 
 from controller.adapters.edge_admin import READING, Admin
 from controller.adapters.edge_client import EdgeLink, EdgePlatform, EdgeTelemetry
@@ -112,6 +112,23 @@ async def test_reader_needs_no_more_than_its_own_token(kit: EdgeKit, reader: Edg
         assert (await reader.ask("GET", "/health", 5.0))["ready"]
     finally:
         (kit.folder / "token.away").rename(kit.folder / "token")
+
+
+async def test_reader_keeps_no_edge_alive_that_nobody_else_asks_for(kit: EdgeKit) -> None:
+    kit.config = kit.config.model_copy(update={"orphan_seconds": 2.0})
+    await kit.up()
+    reader = EdgeLink(kit.folder, read_only=True)
+
+    async def gone() -> bool:
+        try:
+            await reader.ask("GET", "/health", 1.0)
+        except Unavailable:
+            return True
+        return False
+
+    await until(gone, "the edge has ended")
+    await reader.close()
+    assert "nobody has asked for 2 s" in (kit.folder / "edge.log").read_text()
 
 
 async def test_reader_never_starts_an_edge(kit: EdgeKit) -> None:
