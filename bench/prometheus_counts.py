@@ -1,9 +1,9 @@
 """How far `increase()` is from what was served, beside differences of samples, on a real Prometheus server.
 
 `PYTHONPATH=. python bench/prometheus_counts.py`: an hour of seeded traffic, scraped every 5 s and cut into windows of
-10 s, is written into the server with chosen times. Each row asks for the same windows in three ways: `increase()`
-summed over series and rounded half up; the counters' values at the edges of windows, subtracted; and Flyball's differences of
-all samples. "off" is the sum over all windows less what was served.
+10 s, is written into the server with chosen times. Each row asks for the same windows in three ways: `increase()`,
+summed over series and rounded half up; the counters' values at the edges of windows, subtracted; and Flyball's
+differences of all samples. "off" is the sum over all windows less what was served.
 """
 
 from __future__ import annotations
