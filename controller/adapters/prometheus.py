@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from controller.adapters.prometheus_counts import (
+    MINUTE_MS,
     OTHER_BOUNDS,
     Family,
     Growth,
@@ -22,7 +23,8 @@ from controller.adapters.prometheus_counts import (
     minutes_of,
     routes_of,
 )
-from controller.adapters.prometheus_http import PrometheusApi, one_of, quoted
+from controller.adapters.prometheus_http import PrometheusApi
+from controller.adapters.prometheus_selectors import Selectors
 from controller.domain.counts import MOST_ROUTES, TraceGroup, WindowCounts
 from controller.domain.events import Label
 from controller.domain.ids import Commit, Service
@@ -32,7 +34,8 @@ from controller.ports import Baseline, Clock
 from controller.settings import SCRAPES_IN_A_WINDOW, PrometheusSection
 
 HOLD_SCRAPES = 2  # a scrape is stored at latest when its time-out, which is below the interval, is over
-STRETCH_MS = 600_000  # read at once
+STRETCH_MS = 600_000  # every sample of it is read at once
+MINUTES_AT_ONCE = 120
 LOOK_BACK_MS = 3_600_000  # for the last sample of a counter that is not exposed all the time
 SEEN_SCRAPES = 5  # an instance that has answered one of the last five was being scraped
 OLDEST_MS = 24 * 3_600_000
@@ -59,7 +62,7 @@ class PrometheusTelemetry:
         self._api = api
         self._section = section
         self._clock = clock
-        self._health_route = health_route
+        self._selectors = Selectors(section, health_route)
         self._label = label
         self._kept: OrderedDict[tuple[Pair, int], WindowCounts] = OrderedDict()  # as they were handed out, by start
         self._left_out: dict[Service, Counter[str]] = {}
@@ -95,11 +98,16 @@ class PrometheusTelemetry:
     async def baseline(
         self, service: Service, version: Commit, *, from_ms: int, to_ms: int, width_ms: int = 10_000
     ) -> Baseline:
-        """No callers are heard, so no window is known in which the version was asked and silent: `width_ms` is idle."""
+        """Of a long time, from minute to minute: a new instance's first minute is left out, and so is a begun one.
+
+        No callers are heard, so no window is known in which the version was asked and silent: `width_ms` is idle.
+        """
         del width_ms
         whole, grown = Sums(), []
-        for start, end in pairwise(_cuts(max(from_ms, to_ms - OLDEST_MS), to_ms, STRETCH_MS)):
-            samples, scraped = await self._samples(service, (version,), start, end)
+        every_ms = MINUTE_MS if to_ms - from_ms > STRETCH_MS else 0
+        stretch_ms = MINUTES_AT_ONCE * MINUTE_MS if every_ms else STRETCH_MS
+        for start, end in pairwise(_cuts(max(from_ms, to_ms - OLDEST_MS), to_ms, stretch_ms)):
+            samples, scraped = await self._samples(service, (version,), start, end, every_ms)
             grown += list(samples.growth(scraped))
         for one in grown:
             whole.add(one)
@@ -124,7 +132,7 @@ class PrometheusTelemetry:
 
     async def exemplars(self, service: Service, *, canary: Commit, baseline: Commit) -> Exemplars:
         now_ms = self._now_ms()
-        selector = self._selector(service, (canary, baseline))
+        selector = self._selectors.counters(service, (canary, baseline))
         failing = await self._failing(service, (canary, baseline), now_ms - EXEMPLARS_MS, now_ms)
         bad: dict[str, None] = {}
         good: dict[str, None] = {}
@@ -158,19 +166,22 @@ class PrometheusTelemetry:
         return found
 
     async def _samples(
-        self, service: Service, versions: tuple[Commit, ...], from_ms: int, to_ms: int
+        self, service: Service, versions: tuple[Commit, ...], from_ms: int, to_ms: int, every_ms: int = 0
     ) -> tuple[Samples, frozenset[str]]:
-        """The samples of (from, to] and the last ones before, and the newcomers that were scraped before."""
-        selector = self._selector(service, versions)
+        """The samples of (from, to] and the last ones before, and the newcomers that were scraped before.
+
+        `every_ms`: only the newest ones at multiples of it, where nobody can tell who was scraped before. 0: all.
+        """
+        selector, steps = self._selectors.counters(service, versions), f":{every_ms}ms" if every_ms else ""
         before, during, failing = await asyncio.gather(
             self._api.at(f"last_over_time({selector}[{LOOK_BACK_MS}ms])", from_ms),
-            self._api.at(f"{selector}[{to_ms - from_ms}ms]", to_ms),
+            self._api.at(f"{selector}[{to_ms - from_ms}ms{steps}]", to_ms),
             self._failing(service, versions, from_ms - LOOK_BACK_MS, to_ms),
         )
         for one in during:
             one.samples[:] = [(at_ms, value) for at_ms, value in one.samples if from_ms < at_ms <= to_ms]
         samples = Samples(self._section, before, [one for one in during if one.samples], failing)
-        return samples, await self._scraped_before(samples.newcomers())
+        return samples, await self._scraped_before({} if every_ms else samples.newcomers())
 
     async def _scraped_before(self, newcomers: Mapping[str, int]) -> frozenset[str]:
         """Those of them that answered a scrape shortly before their first sample of a counter."""
@@ -179,7 +190,7 @@ class PrometheusTelemetry:
         label, seen_ms = self._section.instance_label, SEEN_SCRAPES * self._section.scrape_ms
         first, last = min(newcomers.values()) - seen_ms, max(newcomers.values())
         up: dict[str, list[int]] = {}
-        for one in await self._api.at(f"up{{{one_of(label, newcomers)}}}[{last - first}ms]", last):
+        for one in await self._api.at(f"{self._selectors.up(newcomers)}[{last - first}ms]", last):
             up.setdefault(one.labels.get(label, ""), []).extend(at_ms for at_ms, value in one.samples if value == 1)
         return frozenset(
             instance
@@ -190,37 +201,18 @@ class PrometheusTelemetry:
     async def _failing(
         self, service: Service, versions: tuple[Commit, ...], from_ms: int, to_ms: int
     ) -> frozenset[Family]:
-        names = await self._api.names(self._failures(service, versions), from_ms, to_ms)
+        names = await self._api.names(self._selectors.failures(service, versions), from_ms, to_ms)
         return frozenset(family_of(labels) for labels in names)
 
     async def _failing_stretches(self, service: Service, version: Commit) -> list[tuple[int, int]]:
         """Stretches of the last day in which a counter of failures is above zero, the earliest first."""
         to_ms = -(-self._now_ms() // COARSE_MS) * COARSE_MS
         ends: set[int] = set()
-        for selector in self._failures(service, (version,)):
+        for selector in self._selectors.failures(service, (version,)):
             query = f"max(max_over_time({selector}[{COARSE_MS}ms])) > 0"
             for one in await self._api.every(query, COARSE_MS, to_ms - OLDEST_MS, to_ms):
                 ends |= {at_ms for at_ms, _ in one.samples}
         return [(end - COARSE_MS, end) for end in sorted(ends)]
-
-    # --- selectors ---------------------------------------------------------------------------------------------------
-
-    def _selector(self, service: Service, versions: tuple[Commit, ...]) -> str:
-        names = (name for name in (self._section.requests, self._section.latency) if name)
-        return f"{{{','.join([one_of('__name__', names), *self._matchers(service, versions)])}}}"
-
-    def _failures(self, service: Service, versions: tuple[Commit, ...]) -> list[str]:
-        """One selector for each way to fail; a series may match several, and counts once."""
-        matchers = self._matchers(service, versions)
-        return [f"{self._section.requests}{{{','.join([*matchers, _matcher(one)])}}}" for one in self._section.errors]
-
-    def _matchers(self, service: Service, versions: tuple[Commit, ...]) -> Iterator[str]:
-        section = self._section
-        yield f"{section.service_label}={quoted(service)}"
-        yield one_of(section.version_label, set(versions))
-        if self._health_route and section.route_label:
-            yield f"{section.route_label}!={quoted(self._health_route)}"
-        yield from (_matcher(one) for one in section.only)
 
     def _refuse(self, from_ms: int, width_ms: int) -> None:
         scrape_ms = self._section.scrape_ms
@@ -235,16 +227,6 @@ class PrometheusTelemetry:
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
-
-
-def _matcher(text: str) -> str:
-    """`label=~value` of the settings, as PromQL quotes it."""
-    operator = next(one for one in ("=~", "!~", "!=", "=") if text.lstrip(LABEL_CHARACTERS).startswith(one))
-    label, _, value = text.partition(operator)
-    return f"{label}{operator}{quoted(value)}"
-
-
-LABEL_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 
 def _cuts(from_ms: int, to_ms: int, stretch_ms: int) -> list[int]:

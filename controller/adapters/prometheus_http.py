@@ -32,24 +32,6 @@ WAYS_OUT = {
     404: "Set prometheus.url to the address that /api/v1/query is below",
     422: "Ask for less: fewer labels on the metrics, or narrower matchers in prometheus.only",
 }
-ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\0": r"\x00", "\ufffd": r"\ufffd"})
-
-
-def quoted(text: str) -> str:
-    """A PromQL string that means exactly this text."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise Permanent(f"{text!r} is no text that a label can have", "Use a name of Unicode characters")
-    return f'"{text.translate(ESCAPES)}"'
-
-
-def one_of(label: str, texts: Iterable[str]) -> str:
-    """A matcher of series whose label is one of these texts, whatever they mean as regular expressions."""
-    return f"{label}=~{quoted('|'.join(_literal(text) for text in sorted(texts)))}"
-
-
-def _literal(text: str) -> str:
-    """As RE2 reads it: any ASCII character that is no word character may stand behind a backslash."""
-    return "".join(f"\\{c}" if c.isascii() and c.isprintable() and not c.isalnum() and c != "_" else c for c in text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 import prometheus_kit
-from prometheus_kit import METRIC, NEW, OLD, Instance, Server, ShiftedClock, telemetry, until
+from prometheus_kit import BOUNDS_S, METRIC, NEW, OLD, Instance, Server, ShiftedClock, telemetry, until
 
 from controller.adapters.prometheus_counts import NO_COUNT, OTHER_BOUNDS, UNSEEN
 from controller.domain.counts import WindowCounts
@@ -37,8 +37,8 @@ class Past:
         self.clock = ShiftedClock(self.start_ms + 30_000)
         self.telemetry = telemetry(server, self.clock, health_route="/health")
 
-    def instance(self, version: Commit = NEW, name: str = "i-1", **more: tuple[float, ...]) -> Instance:
-        return Instance(self.service, version, f"{self.service}-{name}", **more)
+    def instance(self, version: Commit = NEW, name: str = "i-1", bounds_s: tuple[float, ...] = BOUNDS_S) -> Instance:
+        return Instance(self.service, version, f"{self.service}-{name}", bounds_s)
 
     async def scraped(self, after_ms: int, *instances: Instance) -> None:
         for one in instances:
@@ -260,6 +260,23 @@ async def test_baseline_has_latency_and_errors_by_instance_and_minute(past: Past
         (other.name, 20, 0, 20),
     }
     assert (seen.requests, seen.errors, seen.routes) == (50, 3, ("/pay", "/look"))
+
+
+async def test_long_baseline_is_read_from_minute_to_minute(past: Past) -> None:
+    one, newcomer = past.instance(OLD, "i-1"), past.instance(OLD, "i-2")
+    to_ms = past.start_ms // 60_000 * 60_000
+    series = []
+    for number in range(241):  # an hour, every 15 s
+        one.serve(2, errors=number % 2)
+        series += one.scrape(to_ms - 3_600_000 + number * 15_000)
+        if number >= 200:
+            newcomer.serve(1_000_000 if number == 200 else 1)
+            series += newcomer.scrape(to_ms - 3_600_000 + number * 15_000)
+    assert await past.server.write(series) == 204
+    seen = await past.telemetry.baseline(past.service, OLD, from_ms=to_ms - 3_600_000, to_ms=to_ms)
+    minutes = [m for m in seen.instances if m.instance == one.name]
+    assert [(m.requests, m.errors, m.latency.total) for m in minutes] == [(8, 2, 8)] * 60
+    assert sum(m.requests for m in seen.instances if m.instance == newcomer.name) == 40
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------

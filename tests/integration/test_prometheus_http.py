@@ -10,8 +10,11 @@ from typing import Any, Self
 import pytest
 
 from controller.adapters import prometheus_http
-from controller.adapters.prometheus_http import PrometheusApi, one_of, quoted
+from controller.adapters.prometheus_http import PrometheusApi
+from controller.adapters.prometheus_selectors import Selectors, one_of, quoted
+from controller.domain.ids import Commit, Service
 from controller.errors import ConfigError, FlyballError, Permanent, Unavailable
+from controller.settings import PrometheusSection
 
 NOTHING: dict[str, Any] = {"status": "success", "data": {"resultType": "vector", "result": []}}
 HANG = 0
@@ -186,3 +189,9 @@ def test_token_that_no_header_can_have_is_refused_without_being_shown() -> None:
 def test_strings_are_quoted_and_regular_expressions_are_literal() -> None:
     assert quoted('a"b\\c\nd') == r'"a\"b\\c\nd"'
     assert one_of("version", {"a.b", "c|d"}) == r'version=~"a\\.b|c\\|d"'
+
+
+def test_every_way_to_fail_is_asked_of_this_service_and_version() -> None:
+    found = Selectors(PrometheusSection(), "/health").failures(Service("shop"), (Commit("a1"),))
+    of = 'http_server_request_duration_seconds_count{job="shop",service_version=~"a1",http_route!="/health",'
+    assert found == [of + 'http_response_status_code=~"5.."}', of + 'error_type!=""}']
