@@ -275,6 +275,7 @@ async def test_long_baseline_is_read_from_minute_to_minute(past: Past) -> None:
     assert await past.server.write(series) == 204
     seen = await past.telemetry.baseline(past.service, OLD, from_ms=to_ms - 3_600_000, to_ms=to_ms)
     minutes = [m for m in seen.instances if m.instance == one.name]
+    assert [m.minute_ms for m in minutes] == list(range(to_ms - 3_600_000, to_ms, 60_000))
     assert [(m.requests, m.errors, m.latency.total) for m in minutes] == [(8, 2, 8)] * 60
     assert sum(m.requests for m in seen.instances if m.instance == newcomer.name) == 40
 
