@@ -14,11 +14,13 @@ between two good ones is not averaged away. Significance is Student's t-test ins
 3. The worst candidate is dropped until each remaining one passes: p, multiplied by the number of places looked at
    (Bonferroni: the series as a whole has `alpha` to spend, once), and size.
 4. Each side of a change point has `min_segment` results at least. So a series' first and last few results are never
-   one: a change is known `min_segment` results after it came, and a bad start is part of the first level.
+   one: a change is known `min_segment` results after it came, and a bad start is part of the first level. Nor is the
+   nearest allowed place taken for one that would lie nearer to the edge.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -26,6 +28,7 @@ from statistics import median
 
 from controller.canary.student import Sample, same_mean_p, sample_of
 
+FEWEST = 2  # results on a side: the least of which a distance within can be told
 LAX_P = 0.05  # of a candidate; step 3 is the test
 SPIKE_NEIGHBOURS = 3  # on each side: their median outvotes one more spike
 SPIKE_SIGMAS = 5.0
@@ -40,7 +43,7 @@ class ChangePointConfig:
     window: int = 100  # results looked at together; overlapping by half
 
     def __post_init__(self) -> None:
-        if self.min_segment < 2 or self.window < 4 * self.min_segment:  # noqa: PLR2004 - a variance needs two
+        if self.min_segment < FEWEST or self.window < 4 * self.min_segment:
             raise ValueError(f"min_segment {self.min_segment} must be 2 or more and window {self.window} 4 times that")
         if not 0 < self.alpha < 1 or self.min_magnitude < 0:
             raise ValueError(
@@ -130,10 +133,9 @@ def _best(values: Sequence[float], least: int) -> tuple[int, int] | None:
     if len(values) < 2 * least:
         return None
     apart = _Distances(values)
-    ends = range(2 * least, len(values) + 1)
-    spots = ((apart.q(place, end), -place, end) for end in ends for place in range(least, end - least + 1))
-    _, place, end = max(spots)
-    return -place, end
+    highest = (apart.highest(end, least) for end in range(2 * least, len(values) + 1))
+    _, place, end = max(highest, key=lambda one: one[0])
+    return place, end
 
 
 class _Distances:
@@ -145,12 +147,17 @@ class _Distances:
         for row in rows:
             self.sums.append([above + here for above, here in zip(self.sums[-1], row, strict=True)])
 
-    def q(self, place: int, end: int) -> float:
-        n, m = place, end - place
-        left, whole, to_end = self.sums[place][place], self.sums[end][end], self.sums[place][end]
-        between = to_end - left
-        right = whole - 2 * to_end + left
-        return n * m / (n + m) * (2 * between / (n * m) - left / (n * (n - 1)) - right / (m * (m - 1)))
+    def highest(self, end: int, least: int) -> tuple[float, int, int]:
+        """(q, place, end) of the best place, the first of equals, with at least `least` results on each side."""
+        whole, best = self.sums[end][end], (-math.inf, 0, end)
+        for n in range(least, end - least + 1):
+            row, m = self.sums[n], end - n
+            left, between = row[n], row[end] - row[n]
+            right = whole - left - 2 * between
+            q = n * m / end * (2 * between / (n * m) - left / (n * (n - 1)) - right / (m * (m - 1)))
+            if q > best[0]:
+                best = (q, n, end)
+        return best
 
 
 # --- 3. pruning ------------------------------------------------------------------------------------------------------
@@ -199,11 +206,14 @@ def _worst(spots: list[_Spot], looks: int, config: ChangePointConfig) -> _Spot |
 
 
 def _relocated(values: Sequence[float], places: list[int], config: ChangePointConfig) -> set[int]:
-    """Each one where q is highest between its neighbours: a window may have ended too soon to see that."""
+    """Each one where q is highest between its neighbours: a window may have ended too soon to see that.
+
+    Where that is too near an edge, the few results there are another matter than the rest, and no level yet.
+    """
     found, half = set(), config.window // 2
     for before, place, after in zip([0, *places], places, [*places[1:], len(values)], strict=False):
         start, end = max(before, place - half), min(after, place + half)
-        apart = _Distances(values[start:end])
-        inside = range(config.min_segment, end - start - config.min_segment + 1)
-        found.add(start + max(inside, key=lambda at: (apart.q(at, end - start), -at)))  # noqa: B023 - called at once
+        _, best, _ = _Distances(values[start:end]).highest(end - start, FEWEST)
+        if config.min_segment <= best <= end - start - config.min_segment:
+            found.add(start + best)
     return found

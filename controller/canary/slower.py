@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from controller.canary.changepoints import DEFAULTS, ChangePointConfig, change_points, without_spikes
 from controller.canary.student import sample_of, two_sided_p
 from controller.domain.benchmark import SMALLEST_P, Benchmark, SlowerBenchmark, less_is_better
 from controller.history.benchmarks import Point
 
+TINY = 1e-9  # an equal result is never worse
 MIN_DEGREES = 9  # of freedom: with fewer, the noise is not known well enough to accuse anybody
 
 
@@ -44,13 +45,14 @@ def slower(
 ) -> SlowerBenchmark | None:
     """`compared`: benchmarks that are held against their series in this run, this one included."""
     values = [float(point.value_micro) for point in points]
+    if not _could_be(head, values, config):
+        return None
     levels = levels_of(values, [at for at, point in enumerate(points) if point.accepted(head.name)], config)
     runs = sum(len(level) for level in levels)
     if runs - len(levels) < MIN_DEGREES:
         return None
     level = sample_of(levels[-1])
-    worse = (head.value_micro / level.mean - 1) * (1 if less_is_better(head.name) else -1)
-    if worse < config.min_magnitude or worse <= 0:
+    if (worse := _worse(head, level.mean)) < max(config.min_magnitude, TINY):
         return None
     p = min(1.0, compared * _p(worse, levels, level.n))
     if p > config.alpha:
@@ -62,6 +64,18 @@ def slower(
         p_log10_milli=round(1000 * math.log10(max(p, SMALLEST_P))),
         landings=runs,
     )
+
+
+def _worse(head: Benchmark, level: float) -> float:
+    """By which part of the level. Negative: it is better."""
+    return (head.value_micro / level - 1) * (1 if less_is_better(head.name) else -1)
+
+
+def _could_be(head: Benchmark, values: Sequence[float], config: ChangePointConfig) -> bool:
+    """Wherever the present level begins, it is the mean of a tail of the series: most heads need no closer look."""
+    newest_first = [values[at] for at in reversed(without_spikes(values, config.min_magnitude))]
+    tails = (total / n for n, total in enumerate(accumulate(newest_first), start=1))
+    return any(_worse(head, mean) >= config.min_magnitude for mean in tails)
 
 
 def _p(worse: float, levels: Sequence[Sequence[float]], on_level: int) -> float:

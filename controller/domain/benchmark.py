@@ -43,10 +43,8 @@ class SlowerBenchmark(Fact):
     @property
     def words(self) -> str:
         change = f"{100 * (self.after_micro / self.before_micro - 1):+.0f} %"
-        p = 10 ** (self.p_log10_milli / 1000)
-        odds = f"p {p:.0e}".replace("e-0", "e-") if p > SMALLEST_P else f"p < {SMALLEST_P:.0e}"
         values = f"{in_units(self.before_micro)} -> {in_units(self.after_micro)}"
-        return f"{self.name} {values} ({change}, {odds}, n={self.landings})"
+        return f"{self.name} {values} ({change}, {odds(10 ** (self.p_log10_milli / 1000))}, n={self.landings})"
 
 
 def in_units(micro: float) -> str:
@@ -54,6 +52,11 @@ def in_units(micro: float) -> str:
     value = micro / MICRO
     digits = max(0, 2 - math.floor(math.log10(value))) if value else 0
     return f"{value:,.{digits}f}"
+
+
+def odds(p: float) -> str:
+    """As "p 2e-6". Smaller than `SMALLEST_P` is only said to be so."""
+    return f"p {p:.0e}".replace("e-0", "e-") if p > SMALLEST_P else f"p < {SMALLEST_P:.0e}"
 
 
 def less_is_better(name: str) -> bool:

@@ -29,7 +29,7 @@ class Landing:
     at: datetime
     report: int  # log index of its CiReported
     benchmarks: tuple[Benchmark, ...]
-    accepted: frozenset[str]  # benchmarks known to be slower when a person let it land
+    accepted: frozenset[str]  # benchmarks known to be slower when it was let land
 
 
 @dataclass(frozen=True, slots=True)

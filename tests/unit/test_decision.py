@@ -30,6 +30,7 @@ from controller.domain.decision import (
     in_blob,
 )
 from controller.domain.ids import Commit, Digest, SessionId
+from controller.domain.benchmark import SlowerBenchmark
 from controller.domain.risk import Colour, RiskInputs
 from controller.domain.sealed import Sealed
 from controller.domain.verdict import ArmCounts, JudgeConfig, Outcome, Phi, PhiSource, WindowCounts
@@ -175,6 +176,10 @@ FLIPS = {
     "tainted": (True, Colour.YELLOW),
     "lines_changed": (10**6, Colour.YELLOW),
     "files": ((".ci/run",), Colour.YELLOW),
+    "slower_benchmarks": (
+        (SlowerBenchmark(name="a_ms", before_micro=1, after_micro=2, p_log10_milli=-4_000, landings=20),),
+        Colour.YELLOW,
+    ),
 }
 
 
