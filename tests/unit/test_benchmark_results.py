@@ -1,4 +1,4 @@
-"""What tests measured, on its way out of the sandbox: names, values and numbers of them in bounds, refusals in words."""
+"""What tests measured, on its way out of the sandbox: names, values and their number in bounds, refusals in words."""
 
 from __future__ import annotations
 

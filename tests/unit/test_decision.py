@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.canary.boundaries import no_boundaries
 from controller.canary.judge import judge
+from controller.domain.benchmark import SlowerBenchmark
 from controller.domain.ci import CiResults, TestOutcome, clear_name
 from controller.domain.decision import (
     Claim,
@@ -30,7 +31,6 @@ from controller.domain.decision import (
     in_blob,
 )
 from controller.domain.ids import Commit, Digest, SessionId
-from controller.domain.benchmark import SlowerBenchmark
 from controller.domain.risk import Colour, RiskInputs
 from controller.domain.sealed import Sealed
 from controller.domain.verdict import ArmCounts, JudgeConfig, Outcome, Phi, PhiSource, WindowCounts
