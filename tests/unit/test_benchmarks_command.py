@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -68,7 +69,7 @@ async def land(record: Record, number: int, *measured: Benchmark, red_first: boo
     await append(record, stream, 1, *facts)
     queue = queue_stream(SHOP, MAIN)
     row = await record.log.stream(queue)
-    carried = {"landing": number, "deliveries": (asked.delivery,), "heads": (head,)}
+    carried: dict[str, Any] = {"landing": number, "deliveries": (asked.delivery,), "heads": (head,)}
     planned = sample(e.LandingPlanned, **carried, tested=commit_of(number), order=(asked.delivery,), lane="normal")
     checked = sample(e.LandingChecked, landing=number, passed=True)
     landed = sample(e.Landed, **carried, commit=commit_of(number), verified=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ def test_the_printed_table_of_t_comes_out(df: int, critical: tuple[float, ...]) 
         assert around[0] <= p <= around[1]
 
 
-closed = {
+closed: dict[int, Callable[[float], float]] = {
     1: lambda t: 1 - 2 / math.pi * math.atan(t),
     2: lambda t: 1 - t / math.sqrt(2 + t * t),
     3: lambda t: 1 - 2 / math.pi * (t / math.sqrt(3) / (1 + t * t / 3) + math.atan(t / math.sqrt(3))),
