@@ -81,12 +81,12 @@ def main(repeats: int) -> None:
         rate = share(repeats, lambda more=more: blamed(noise(rng, 60), rng.gauss((1 + more) * LEVEL, 2)))  # type: ignore[misc]
         print(f"  {more:4.0%}   {rate}")
     print("\nthe same, no slower, in noise of 10 %")
-    for n in (12, 60, 200):
-        rate = share(repeats, lambda n=n: blamed(noise(rng, n, share=0.1), rng.gauss(LEVEL, 10)))  # type: ignore[misc]
+    for n in (12, 30, 60):
+        rate = share(10 * repeats, lambda n=n: blamed(noise(rng, n, share=0.1), rng.gauss(LEVEL, 10)))  # type: ignore[misc]
         print(f"  {n:3} landings   {rate}")
     print(f"\na head that is no slower nor faster, {SAMPLES} samples a run, moods; p <= 0.001")
     print(f"  every sample by itself   {share(repeats, lambda: sample_by_sample(rng))}")
-    print(f"  the median of each run   {share(repeats, lambda: run_by_run(rng))}")
+    print(f"  the median of each run   {share(10 * repeats, lambda: run_by_run(rng))}")
     begin = time.process_time()
     for _ in range(20):
         blamed(noise(rng, 200), LEVEL * 1.3)
