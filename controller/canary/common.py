@@ -10,7 +10,7 @@ from controller.domain import events as e
 from controller.domain.control import People, fold_people
 from controller.domain.decision import Claim, decide, in_blob
 from controller.domain.entry import Draft
-from controller.domain.ids import Digest, EffectKey, Service, canonical, people_stream, rest_of
+from controller.domain.ids import Digest, EffectKey, Service, canonical, effect_stream, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout
 from controller.domain.verbs import SetWeight, Tell
 from controller.domain.verdict import JudgeConfig
@@ -109,10 +109,12 @@ def parameters(config: JudgeConfig) -> bytes:
 async def page(r: Rollout, ports: Ports, what: str, words: str, said: str = "") -> None:
     """Tell whoever is on call, once for each `what` of a release. A message that does not get through stops nothing.
 
-    `said` by the world is in the message and not in the log.
+    `said` by the world is in the message and not in the log. Later looks have other numbers: the first ones are told.
     """
-    verb = Tell(to=ON_CALL, thread=rest_of(r.stream), text=f"{words}\n{said}" if said else words)
     key = EffectKey(f"page/{rest_of(r.stream)}/{r.releases}/{what}")
+    if await ports.log.stream(effect_stream(key)) is not None:
+        return
+    verb = Tell(to=ON_CALL, thread=rest_of(r.stream), text=f"{words}\n{said}" if said else words)
     decision = decide(
         f"Tell whoever is on call about {rest_of(r.stream)}?",
         "tell",
