@@ -115,6 +115,7 @@ class Rollout:
     usual: Totals | None = None  # of the release that served before the one live now. None: not counted
     usual_phi_milli: int = 1000
     alarm: e.AlarmRaised | None = None  # the newest. None: none was ever raised
+    alarmed_at: datetime | None = None
     recheck_from_ms: int = 0  # a person let it go on after it had not recovered: what is before this is over
     attempts: int = 0  # at a canary for the current release; a pause or a lapse begins another
     failures: int = 0
@@ -199,7 +200,7 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
         case e.RecoveryFailed() as event:
             return replace(s, phase=R.STUCK, stuck_from=s.phase, stuck_reason=event.reason)
         case e.AlarmRaised() as event:
-            return replace(s, alarm=event)
+            return replace(s, alarm=event, alarmed_at=entry.time)
         case e.ReleaseRetried():
             again = replace(s, phase=R.PAUSED, weight_percent=0, weight_until=None, step=-1)
             return replace(again, ready=None, segments=(), last_verdict=None)
