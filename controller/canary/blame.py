@@ -114,7 +114,7 @@ def split_alpha_ppm(alpha_ppm: int, batch: int) -> int:
 
 def _weighed(candidates: Sequence[Suspected], scene: Scene, config: JudgeConfig) -> list[_Weighed]:
     """By name. A veto that would leave nobody is none: something did it."""
-    changed = {one.delivery: one.files for one in candidates}
+    changed: dict[str, Sequence[str]] = {one.delivery: one.files for one in candidates}
     found = standings(changed, scene.groups, scene.arms)
     usual = standings(changed, _usual(scene), scene.arms)
     failing = scene.arms.count(_usual(scene)).baseline_bad
