@@ -49,6 +49,7 @@ for command in (
     people.hold,
     people.release,
     people.promote,
+    people.retry,
     people.unstick,
     people.stop,
     people.resume,

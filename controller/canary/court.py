@@ -10,7 +10,9 @@ import json
 from collections import OrderedDict
 from dataclasses import replace
 
-from controller.canary.judge import Judge, JudgeState
+from controller.canary.judge import Judge
+from controller.canary.panel import Given
+from controller.canary.weighing import JudgeState
 from controller.domain.counts import WindowCounts
 from controller.domain.events import CanaryReady
 from controller.domain.ids import Digest, canonical
@@ -27,7 +29,12 @@ _cache: OrderedDict[Key, JudgeState] = OrderedDict()
 def judge_at(r: Rollout, config: JudgeConfig, weight_percent: int, step_start_ms: int) -> Judge:
     if r.ready is None:
         raise Permanent(f"{r.stream} is judged before its canary was ready", "Run `flyball log verify`")
-    return Judge(config, r.ready.phi, r.ready.boundaries, weight_percent, step_start_ms)
+    ready = r.ready
+    return Judge(config, ready.phi, ready.boundaries, weight_percent, step_start_ms, ready.latency_phi, given_in(ready))
+
+
+def given_in(ready: CanaryReady) -> Given:
+    return Given(ready.callers, ready.routes, ready.gauges, ready.silence, ready.history)
 
 
 async def sealed_state(r: Rollout, config: JudgeConfig, blobs: Blobs) -> JudgeState:

@@ -28,13 +28,14 @@ from controller.canary.common import (
     wait,
 )
 from controller.canary.court import judge_at, pack, sealed_state
+from controller.canary.watching import alarm
 from controller.canary.weights import set_weight
 from controller.domain import events as e
 from controller.domain.control import People
 from controller.domain.counts import WindowCounts
 from controller.domain.decision import Decision, decide
 from controller.domain.entry import Draft
-from controller.domain.ids import CONTROL, Digest, EffectKey, rest_of
+from controller.domain.ids import CONTROL, Digest, EffectKey, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import ConfirmRelease, RestoreTraffic
 from controller.domain.verdict import Outcome as Says
@@ -42,8 +43,10 @@ from controller.domain.verdict import Verdict
 from controller.history.citing import in_clear, newest
 from controller.ports import Blocked, PlatformStatus, Ports, ServiceConfig
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 STARVED_AFTER_MS = 15_000
 SEEN = (e.Observed, e.CanaryReady)  # what a step and a promotion stand on
+TAKES_BACK = (Says.ROLL_BACK, Says.ABSENT)
 EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
 
 
@@ -54,12 +57,14 @@ class Look:
     windows: list[WindowCounts]
     verdict: Verdict
     counts: Digest | None  # None: no new window has closed
+    excluded: dict[str, int]  # received and not counted, by reason
 
     def sealed(self, r: Rollout, ports: Ports) -> list[Draft]:
         """The new windows as a segment of the record. Empty: nothing new was seen."""
         if self.counts is None:
             return []
-        return [draft(r, _observed(r, ports, self.windows, self.verdict, self.counts))]
+        seen = _observed(r, ports, self.windows, self.verdict, self.counts)
+        return [draft(r, seen.model_copy(update={"excluded": self.excluded}))]
 
 
 async def expose(r: Rollout, ports: Ports) -> list[Draft]:
@@ -79,7 +84,7 @@ async def expose(r: Rollout, ports: Ports) -> list[Draft]:
     return [draft(r, e.StepStarted(release=release.number, step=step, weight_percent=weight, until=until))]
 
 
-async def judge(r: Rollout, ports: Ports) -> list[Draft]:
+async def judge(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR0911 - a flat list of what can be
     """CANARY: look, and roll back, go on, or hold."""
     release, (_, service) = current(r), place(r, ports)
     status = await ports.platform.status(service.name, service.environment)
@@ -90,15 +95,33 @@ async def judge(r: Rollout, ports: Ports) -> list[Draft]:
     sealed = look.sealed(r, ports)
     if not status.canary_healthy:
         return [*sealed, await _down(r, ports, look, "canary/down: its canary went down under traffic", status)]
-    if look.verdict.outcome is Says.ROLL_BACK:
+    if look.verdict.may_act_alone and look.verdict.outcome in TAKES_BACK:
         return [*sealed, draft(r, await _regression(r, ports, look, look.verdict.sentence))]
     if (block := await blocked(r, ports)) is not None:
         return [*sealed, *await _paused(r, ports, block)]
     people = await said(release, ports)
+    if (again := await _retried(r, ports, people)) is not None:
+        return [*sealed, *again]
     why = _passed(r, ports, service, look, people)
     if why is not None and held_by(people) is None:
         return [*sealed, draft(r, e.StepPassed(release=release.number, step=r.step, reason=why[:600]))]
     return await _hold(r, ports, service, look, status)
+
+
+async def _retried(r: Rollout, ports: Ports, people: list[People]) -> list[Draft] | None:
+    """A person wants the canary begun again, without the evidence so far. None: nobody does."""
+    asked = [one for one in people if one.retried_at is not None and one.retried_at > (r.step_started_at or EPOCH)]
+    if not asked or asked[0].retried_by is None:
+        return None
+    release, (_, service) = current(r), place(r, ports)
+    verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
+    key = EffectKey(f"retry/{rest_of(r.stream)}/{release.number}/{r.attempts}/{r.unstuck}")
+    on = Ground(await newest(ports.log, people_stream(release.deliveries[0])), None, ports.caller.policy)
+    decision = reasons.retrying(r, on, asked[0].retried_by)
+    outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=decision, subject=r.stream)
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
+        return waiting
+    return [draft(r, e.ReleaseRetried(release=release.number, by=asked[0].retried_by))]
 
 
 async def resume(r: Rollout, ports: Ports) -> list[Draft]:
@@ -109,7 +132,7 @@ async def resume(r: Rollout, ports: Ports) -> list[Draft]:
     return [draft(r, e.ReleaseResumed(release=current(r).number))]
 
 
-async def watch(r: Rollout, ports: Ports) -> list[Draft]:
+async def watch(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR0911 - a flat list of what can be
     """LIVE: all traffic is on the new release and the former one stands by, until it has baked."""
     release, (_, service) = current(r), place(r, ports)
     status = await ports.platform.status(service.name, service.environment)
@@ -127,10 +150,25 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:
     if (block := await blocked(r, ports)) is not None and not first:
         return await _paused(r, ports, block)
     baked = r.live_at is not None and ports.clock.now() >= r.live_at + timedelta(milliseconds=service.plan.bake_ms)
-    if (baked or first) and held_by(await said(release, ports)) is None:
+    people = await said(release, ports)
+    found = [] if first else await _alarmed(r, ports, service, release)
+    if found:
+        return found
+    doubted = r.alarm is not None and r.alarm.release == release.number and not any(p.promoted_by for p in people)
+    if (baked or first) and held_by(people) is None and not doubted:
         return await _confirm(r, ports, release, service)
     on = await ground(r, ports, None, e.Promoted)
     return await _renew(r, ports, service, status.weight_percent, [], decision=reasons.baking(r, on))
+
+
+async def _alarmed(r: Rollout, ports: Ports, service: ServiceConfig, release: Release) -> list[Draft]:
+    """Empty: nothing new looks wrong."""
+    raised = await alarm(r, ports, service, release, ms(r.live_at or ports.clock.now()))
+    if raised is None:
+        return []
+    words = f"{raised.reason}. It is not confirmed until somebody says so: `flyball promote`, or `flyball stop`"
+    await page(r, ports, raised.what, words)
+    return [draft(r, raised)]
 
 
 async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
@@ -151,7 +189,8 @@ async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
         state = judge_.step(state, window)
         used.append(window)
     counts = await ports.blobs.put(pack(used)) if used else None
-    return Look(used, judge_.verdict(state), counts)
+    excluded = dict(await ports.telemetry.excluded(service.name)) if used else {}
+    return Look(used, judge_.verdict(state), counts, excluded)
 
 
 def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:
@@ -301,6 +340,8 @@ async def _down(r: Rollout, ports: Ports, look: Look | None, reason: str, status
 async def _regression(r: Rollout, ports: Ports, look: Look | None, reason: str) -> e.RegressionFound:
     release, (_, service) = current(r), place(r, ports)
     first_ms = await ports.telemetry.first_failure_ms(service.name, release.commit)
+    baseline = r.confirmed.version if r.confirmed else release.commit
+    exemplars = await ports.telemetry.exemplars(service.name, canary=release.commit, baseline=baseline)
     on = await ground(r, ports, look.counts if look else None, e.Observed)
     return e.RegressionFound(
         release=release.number,
@@ -309,6 +350,7 @@ async def _regression(r: Rollout, ports: Ports, look: Look | None, reason: str) 
         reason=reason[:600],
         first_bad_request_at=datetime.fromtimestamp(first_ms / 1000, UTC) if first_ms is not None else None,
         verdict=look.verdict if look else None,
+        exemplars=exemplars,
         decision=decide(
             f"Is release {release.number} hurting users?",
             "roll back",

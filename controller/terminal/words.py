@@ -245,6 +245,15 @@ async def _rollout(about: str, event: e.Event, seals: Seals) -> Line | None:  # 
             return Line(
                 about, f"all traffic on release {event.to_release}, health verified {event.health_checks} times", "good"
             )
+        case e.RecoveryVerified():
+            tone = "good" if event.recovered else "care"
+            return Line(about, f"release {event.release} is rolled back; {event.reason}", tone)
+        case e.RecoveryFailed():
+            return Line(about, f"users go on being hurt: {event.reason}", "bad")
+        case e.AlarmRaised():
+            return Line(about, f"alarm {event.what}: a person must look", "bad", event.reason)
+        case e.ReleaseRetried():
+            return Line(about, f"release {event.release} is judged anew: {event.by} asked for another try", "care")
         case e.WeightLapsed():
             return Line(
                 about,

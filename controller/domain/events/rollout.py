@@ -133,6 +133,13 @@ class ReleaseResumed(Event):
     release: int
 
 
+class ReleaseRetried(Event):
+    """A person had the canary begin again, with no evidence: another rollout's worth of alpha, in their name."""
+
+    release: int
+    by: str
+
+
 class Promoted(Event):
     release: int
     until: datetime  # as with StepStarted: until it is confirmed, the platform takes the traffic back by itself
