@@ -12,7 +12,7 @@ from controller.domain.ids import Commit, DeliveryId, Repository, delivery_strea
 from controller.domain.rollout import Regression, Rollout, deployable
 from controller.ports import Ports
 
-OLDEST, SPLIT, TIP = "rollout/oldest-first", "rollout/split", "rollout/tip"
+OLDEST, SPLIT = "rollout/oldest-first", "rollout/split"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from controller.canary.boundaries import choose_boundaries, no_boundaries
 from controller.canary.choosing import (
-    TIP,
     Target,
     cures_of,
     delivery_of,
@@ -206,7 +205,7 @@ async def _target(
     if tip is None:
         raise Permanent(f"{repository.name} has no branch {repository.branch}", "Create it, or set repository.branch")
     if not waiting or r.confirmed is None:
-        return Target(tip, "nothing has been deployed yet: the tip of the branch is the first release", TIP)
+        return Target(tip, "nothing has been deployed yet: the tip of the branch is the first release")
     wanted = await next_half(r, ports, waiting) or _oldest(waiting[: service.plan.changes_per_release])
     if wanted.commit is None:
         return wanted
@@ -214,7 +213,7 @@ async def _target(
     if why is None:
         return wanted
     if (still := await undeployable(r, ports, repository.name, tip)) is None:
-        return Target(tip, f"the tip, for {wanted.commit[:12]} may not go out: {why}", TIP)
+        return Target(tip, f"the tip, for {wanted.commit[:12]} may not go out: {why}")
     return Target(None, still)
 
 

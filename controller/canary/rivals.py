@@ -21,6 +21,7 @@ from controller.domain.verdict import JudgeConfig, Rule, Verdict
 MOST_DEPENDENCIES = 3  # looked at, those that most failures ended in
 MOST_DEPLOYED = 5
 SHARED_INCIDENT, STARVATION = "shared incident", "starvation"
+OF_FAILURES = (Rule.ERRORS, Rule.SHARED_INCIDENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,19 @@ def rivals(verdict: Verdict | None, scene: Scene, config: JudgeConfig) -> tuple[
     found = deepest(scene.groups, scene.arms)
     foreign = [one for one in found if one.node not in (scene.arms.canary, scene.arms.baseline)]
     return (
-        _shared_incident(verdict, scene, config),
-        *(_dependency(one, found, scene, config) for one in foreign[:MOST_DEPENDENCIES]),
+        _told(_shared_incident(verdict, scene, config), verdict),
+        *(_told(_dependency(one, found, scene, config), verdict) for one in foreign[:MOST_DEPENDENCIES]),
         _starvation(verdict),
-        *_deployed(found, scene, config),
+        *(_told(one, verdict) for one in _deployed(found, scene, config)),
     )
+
+
+def _told(rival: Rival, verdict: Verdict | None) -> Rival:
+    """What explains failures does not explain another finding, such as slowness or a canary that went down."""
+    if verdict is None or verdict.rule in OF_FAILURES or not rival.held:
+        return rival
+    reason = f"failures do not explain {verdict.rule}: {rival.reason}"
+    return rival.model_copy(update={"held": False, "reason": reason[:600]})
 
 
 def _ends_in(group: TraceGroup, node: str, arms: Arms) -> bool:

@@ -114,7 +114,8 @@ class House:
         await self.append(delivery_stream(NAME), sample(e.RiskClassified, verdict=verdict))
         return await self.delivery()
 
-    async def rolled_back(self, *, guilty: bool = True, **given: Any) -> Delivery:
+    async def rolled_back(self, *, guilty: bool = True, blamed: dict[str, Any] | None = None, **given: Any) -> Delivery:
+        """`blamed`: what the roll-back says of it. None: it is the culprit, or another one is."""
         await self.classified(Colour.GREEN, **given)
         await self.append(
             delivery_stream(NAME),
@@ -124,12 +125,12 @@ class House:
             sample(e.DeliveryRegressed, release=1),
             sample(e.RolledBack, release=1),
         )
-        culprits = (NAME,) if guilty else ("shop-ffffff",)
+        said = blamed or {"culprits": (NAME,) if guilty else ("shop-ffffff",), "bad_commits": (MERGED,)}
         await self.append(
             RELEASES,
             sample(e.ReleaseOpened, release=1, deliveries=(NAME, "shop-ffffff"), against=None),
             sample(e.RegressionFound, release=1, reason="it fails"),
-            sample(e.TrafficRestored, release=1, to_release=0, culprits=culprits, bad_commits=(MERGED,)),
+            sample(e.TrafficRestored, release=1, to_release=0, **{"suspects": (), "badness": None, **said}),
         )
         return await self.delivery()
 

@@ -1,0 +1,180 @@
+"""Several changes in one release, one of them bad: found by traces at once, or by halves, and no other is reverted."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+from scenarios import QUICK, begun, legal, nothing_twice
+from simulated import ROLLOUT, Simulation
+
+from controller.domain import events as e
+from controller.domain.blame import Share
+from controller.domain.delivery import Phase
+from controller.domain.ids import DeliveryId
+from controller.domain.rollout import ReleaseEnd
+
+NUMBERS = ("one", "two", "three", "four", "five", "six")
+RELEASER = "agent:releaser"
+
+
+async def landed(sim: Simulation, batch: int, bad: int | None) -> list[DeliveryId]:
+    """So many changes wait for a release, in the order they landed in; one of them is bad, or none."""
+    await sim.run(lambda: sim.world.served is not None)
+    await sim.run_for(5)
+    await sim.intake.stop("olga", RELEASER, "wait", event_id="s")
+    asked = []
+    for number, word in enumerate(NUMBERS[:batch]):
+        files = {f"{word}.py": f"{word} = {number}\n", f"tests/test_{word}.py": "1\n"}
+        broken = {**files, f"{word}.py": f"{word} = {number}  # FAILS 15%\n"}
+        mended = {**files, f"{word}.py": f"{word} = {number}  # mended\n", f"tests/test_{word}_again.py": "1\n"}
+        title = sim.world.plays(f"Say {word}", broken if number == bad else files, fixes=(mended,))
+        asked.append(await sim.ask(title))
+        await _all_merged(sim, asked)
+    return asked
+
+
+async def _all_merged(sim: Simulation, asked: list[DeliveryId]) -> None:
+    async def merged() -> bool:
+        return all([(await sim.delivery(one)).phase is Phase.MERGED for one in asked])
+
+    assert await sim.run(merged), await sim.state()
+
+
+async def batch_of(
+    batch: int, bad: int | None, *, traced: bool = False, seed: int = 1
+) -> tuple[Simulation, list[DeliveryId]]:
+    """A controller at work on a release of the whole batch."""
+    sim = begun(seed, QUICK.model_copy(update={"changes_per_release": batch}))
+    sim.world.telemetry.traced = traced
+    sim.start("w1")
+    asked = await landed(sim, batch, bad)
+    await sim.intake.resume("olga", RELEASER, "go on", event_id="r")
+    return sim, asked
+
+
+async def restored(sim: Simulation) -> list[e.TrafficRestored]:
+    return [entry.event for entry in await sim.entries() if isinstance(entry.event, e.TrafficRestored)]
+
+
+async def tried(sim: Simulation, asked: list[DeliveryId]) -> list[tuple[int, ...]]:
+    """The releases that carried some of the batch, as places in it; from the first one on."""
+    found = [release.deliveries for release in (await sim.rollout()).ended]
+    carried = [tuple(asked.index(one) for one in each if one in asked) for each in found]
+    return [one for one in carried if one]
+
+
+async def only_the_bad_one_was_reverted(sim: Simulation, asked: list[DeliveryId], bad: int | None) -> None:
+    phases = [(await sim.delivery(one)).phase for one in asked]
+    wanted = [Phase.HANDED_OVER if number == bad else Phase.CONFIRMED for number in range(len(asked))]
+    assert phases == wanted, await sim.state()
+    assert (await sim.rollout()).suspects == ()
+    await nothing_twice(sim)
+    await legal(sim)
+
+
+async def test_the_bad_one_of_three_is_reverted_alone_when_the_traces_tell() -> None:
+    sim, asked = await batch_of(3, bad=1, traced=True)
+    assert await sim.run(), await sim.state()
+    (back,) = await restored(sim)
+    assert (back.culprits, back.suspects) == ((asked[1],), ())
+    assert back.blame is not None
+    assert back.blame.share is Share.CLEAR
+    assert back.blame.candidates[0].files == ("two.py",)
+    assert {rival.name for rival in back.rivals} == {"shared incident", "starvation"}
+    assert not any(rival.held for rival in back.rivals)
+    await only_the_bad_one_was_reverted(sim, asked, 1)
+
+
+@pytest.mark.parametrize("bad", range(3))
+async def test_without_evidence_a_batch_of_three_is_split_until_the_bad_one_is_alone(bad: int) -> None:
+    sim, asked = await batch_of(3, bad)
+    assert await sim.run(), await sim.state()
+    releases = await tried(sim, asked)
+    until = next(number for number, one in enumerate(releases) if one == (bad,))
+    assert releases[0] == (0, 1, 2)
+    assert until <= math.ceil(math.log2(3)) + 1
+    assert (await restored(sim))[0].suspects == tuple(asked)
+    await only_the_bad_one_was_reverted(sim, asked, bad)
+
+
+async def test_a_batch_of_six_is_split_in_halves_and_each_canary_has_its_share_of_alpha() -> None:
+    sim, asked = await batch_of(6, bad=4)
+    assert await sim.run(), await sim.state()
+    releases = await tried(sim, asked)
+    assert releases[:4] == [(0, 1, 2, 3, 4, 5), (0, 1, 2), (3, 4), (3,)]
+    needed = [release.regression.verdict for release in (await sim.rollout()).ended if release.regression]
+    lines = [verdict.threshold_micro for verdict in needed if verdict]
+    assert lines[0] == 6_907_756
+    assert lines[1] == math.ceil(math.log(1_000_000 / 333) * 1_000_000)
+    await only_the_bad_one_was_reverted(sim, asked, 4)
+
+
+async def test_an_opening_says_that_it_is_half_of_the_suspects() -> None:
+    sim, asked = await batch_of(3, bad=0)
+    assert await sim.run(), await sim.state()
+    opened = [entry.event for entry in await sim.log.read(ROLLOUT) if isinstance(entry.event, e.ReleaseOpened)]
+    split = [event for event in opened if "rollout/split" in event.decision.rules]
+    assert [event.deliveries for event in split] == [tuple(asked[:2]), (asked[0],)]
+    assert "2 of 3 suspects go out again" in split[0].decision.claims[1].text
+
+
+async def test_without_a_bad_one_a_batch_goes_out_together() -> None:
+    sim, asked = await batch_of(4, bad=None)
+    assert await sim.run(), await sim.state()
+    assert await tried(sim, asked) == [(0, 1, 2, 3)]
+    await only_the_bad_one_was_reverted(sim, asked, None)
+
+
+async def test_by_default_a_release_carries_one_change() -> None:
+    sim = begun(1)
+    sim.start("w1")
+    asked = await landed(sim, 3, None)
+    await sim.intake.resume("olga", RELEASER, "go on", event_id="r")
+    assert await sim.run(), await sim.state()
+    assert await tried(sim, asked) == [(0,), (1,), (2,)]
+
+
+async def test_a_bad_start_is_found_by_halves_too() -> None:
+    sim = begun(1, QUICK.model_copy(update={"changes_per_release": 3}))
+    sim.start("w1")
+    await sim.run(lambda: sim.world.served is not None)
+    await sim.run_for(5)
+    await sim.intake.stop("olga", RELEASER, "wait", event_id="s")
+    asked = []
+    for word, text in (("one", "1"), ("two", "DEAD"), ("three", "3")):
+        files = {f"{word}.py": f"{word} = {text}\n", f"tests/test_{word}.py": "1\n"}
+        asked.append(await sim.ask(sim.world.plays(f"Say {word}", files, fixes=({**files, f"{word}.py": "2\n"},))))
+        await _all_merged(sim, asked)
+    await sim.intake.resume("olga", RELEASER, "go on", event_id="r")
+    assert await sim.run(), await sim.state()
+    assert (await tried(sim, asked))[:4] == [(0, 1, 2), (0, 1), (0,), (1,)]
+    await only_the_bad_one_was_reverted(sim, asked, 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_kills_in_the_middle_of_a_split_cost_only_time(seed: int) -> None:
+    dice = Random(seed)  # noqa: S311 - a seeded world
+    sim = begun(seed, QUICK.model_copy(update={"changes_per_release": 3}))
+    sim.start("w0")
+    asked = await landed(sim, 3, 1)
+    await sim.intake.resume("olga", RELEASER, "go on", event_id="r")
+
+    async def regressed() -> bool:
+        return (await sim.rollout()).ended[-1].end is ReleaseEnd.ROLLED_BACK
+
+    assert await sim.run(regressed), await sim.state()
+    for number in range(4):
+        await sim.controllers[0].bury()
+        sim.controllers.clear()
+        sim.start(f"killed-{number}", kill_at=dice.randint(5, 60))
+        await sim.run(seconds=60, bury=False)
+        sim.world.clock.advance(60)
+    await sim.controllers[0].bury()
+    sim.controllers.clear()
+    sim.start("last")
+    assert await sim.run(seconds=7_200), await sim.state()
+    releases = await tried(sim, asked)
+    assert releases[:3] == [(0, 1, 2), (0, 1), (0,)]
+    await only_the_bad_one_was_reverted(sim, asked, 1)
