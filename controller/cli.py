@@ -11,6 +11,7 @@ from controller.commands.blame import blame_ai
 from controller.commands.demo import demo
 from controller.commands.pin import pin
 from controller.commands.rbac import rbac
+from controller.commands.replay import replay
 
 EPILOG = """\b
 Begin here:
@@ -18,6 +19,7 @@ Begin here:
   flyball init && flyball run "…"  one task on your own repository
   flyball status                   where everything is
   flyball show DELIVERY            why it went the way it did
+  flyball replay DELIVERY          the verdict on it, computed again from its record
   flyball stop                     everything forward stops, canaries go to stable
   flyball rbac report              what each agent may do, and what it has used
 """
@@ -50,6 +52,7 @@ for command in (
     people.release,
     people.promote,
     people.retry,
+    replay,
     people.unstick,
     people.stop,
     people.resume,

@@ -162,6 +162,22 @@ class PrivacySection(Section):
         return days
 
 
+class TelemetrySection(Section):
+    """Where Flyball tells about itself, over OTLP/HTTP."""
+
+    endpoint: str = ""  # the address before /v1/traces. "": OTEL_EXPORTER_OTLP_ENDPOINT; without it nothing is told
+    headers_env: str = ""  # environment variable with headers, like "authorization=Bearer …". "": none
+    timeout_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+    interval_seconds: Annotated[int, Field(ge=1, le=3_600)] = 10
+
+    @field_validator("endpoint")
+    @classmethod
+    def _an_address(cls, endpoint: str) -> str:
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise ValueError("begins with neither http:// nor https://")
+        return endpoint
+
+
 class BudgetSection(Section):
     call_usd: Usd = 0.5
     session_usd: Usd = 2.0
@@ -195,6 +211,7 @@ class Settings(Section):
     gateway: GatewaySection = GatewaySection()
     ledger: LedgerSection = LedgerSection()
     privacy: PrivacySection = PrivacySection()
+    telemetry: TelemetrySection = TelemetrySection()
     budget: BudgetSection = BudgetSection()
     policy: PolicySection = PolicySection()
     bounds: Bounds = Bounds()

@@ -60,6 +60,7 @@ from controller.service.heartbeat import beat, clock_source
 from controller.service.signing import plan_of, publication_of
 from controller.service.signing_child import signing
 from controller.service.sweep import Pace, Sweep
+from controller.service.telling_beside import telling
 from controller.settings import Settings, python_of
 from tools.belt import digest_of_definition
 from tools.gateway import Address
@@ -276,7 +277,16 @@ async def controller(
     heart = asyncio.create_task(beating(record, ports, settings.ledger.heartbeat_seconds), name="heartbeat")
     try:
         sweep = Sweep(ports, Loop(ports), lease, runner.run, pace or Pace())
-        async with signing(plan):
+        told = telling(
+            settings.telemetry,
+            folder.root,
+            settings.ledger.origin,
+            log=record.log,
+            clock=record.clock,
+            lease=lease,
+            owner=worker,
+        )
+        async with signing(plan), told:
             yield Controller(record, ports, sweep, world.edge, at_work.gateway.address)
     finally:
         heart.cancel()

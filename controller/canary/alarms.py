@@ -29,6 +29,8 @@ LEAST_RATE = 1e-9
 CAP_NATS = math.log(100)  # above the threshold: how far an alarm may run ahead, and so how soon it ends
 STAKES = (0.05, 0.2, 0.5, 0.95)
 SHARES = (1 / 8, 1 / 4, 1 / 2, 2 / 3, 3 / 2, 2.0, 4.0, 8.0)  # alternatives, as odds against the intended ones
+LARGE = 30.0  # e^30 + 1 is e^30
+NOT_BEGUN: Sums = (-math.inf,) * len(EXCESS)
 NO_CAPITAL: Sums = (0.0,) * len(STAKES)
 NO_SHARES: Sums = (0.0,) * len(SHARES)
 UNSEEN_ERRORS = 3  # added to a history's errors: of n requests without one, 3/n is the 95 % upper bound
@@ -41,29 +43,39 @@ def usual_rate(history: Totals) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """Null: a request is bad with probability at most `null_rate`."""
+    """Null: a request is bad with probability at most `null_rate`.
+
+    One e-SR statistic an alternative; their mean is one too, as the bound on each is linear.
+    """
 
     null_rate: float
     phi_milli: int
     run_windows: int  # to a false alarm, on average and at the least
 
-    def step(self, log_m: float | None, bad: int, total: int) -> float:
-        """Natural log of the e-SR statistic after one window more. `log_m=None`: none before it.
+    def step(self, logs: Sums, bad: int, total: int) -> Sums:
+        """Natural logs of the statistics after one window more; `NOT_BEGUN` before the first.
 
         A window without requests multiplies by 1, and time still passes.
         """
-        before = math.log1p(math.exp(log_m)) if log_m is not None else 0.0
-        return min(before + self._log_e(bad, total), math.log(self.run_windows) + CAP_NATS)
-
-    def _log_e(self, bad: int, total: int) -> float:
         p = min(MOST_RATE / EXCESS[0], max(self.null_rate, LEAST_RATE))
-        rates = [min(MOST_RATE, p * excess) for excess in EXCESS]
-        logs = [bad * math.log(r / p) + (total - bad) * math.log((1 - r) / (1 - p)) for r in rates]
-        return log_mean(logs, self.phi_milli)
+        cap = math.log(self.run_windows) + CAP_NATS
+        return tuple(
+            min(cap, _log1p_exp(log) + _log_ratio(bad, total, p, min(MOST_RATE, p * excess)) * 1000 / self.phi_milli)
+            for log, excess in zip(logs, EXCESS, strict=True)
+        )
 
     @property
     def threshold_micro(self) -> int:
         return math.ceil(math.log(self.run_windows) * MICRO)
+
+
+def _log1p_exp(log: float) -> float:
+    """ln(1 + e^log)."""
+    return math.log1p(math.exp(log)) if log < LARGE else log
+
+
+def _log_ratio(bad: int, total: int, null: float, rate: float) -> float:
+    return bad * math.log(rate / null) + (total - bad) * math.log((1 - rate) / (1 - null))
 
 
 def gauge_increments(canary_milli: int, baseline_milli: int, tolerance_milli: int) -> Sums:

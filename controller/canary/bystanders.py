@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from controller.canary.alarms import (
     NO_CAPITAL,
     NO_SHARES,
+    NOT_BEGUN,
     Detector,
     gauge_increments,
     log_mean,
@@ -32,7 +33,7 @@ class Watched:
 
     gauges: tuple[Sums, ...]  # one per gauge
     levels: tuple[GaugeMeans | None, ...]  # the newest of each that both arms reported. None: none yet
-    incident: float | None = None  # log of the detector's statistic. None: no window yet
+    incident: Sums = NOT_BEGUN  # logs of the detector's statistics
     newest: tuple[int, int] = (0, 0)  # the baseline's bad of total, in the newest window with requests
 
 
@@ -61,8 +62,8 @@ def _incident(state: Watched, arm: ArmCounts, given: Given, config: JudgeConfig,
     if given.history is None:
         return state
     null = config.incident_ratio_milli / 1000 * usual_rate(given.history)
-    log_m = Detector(null, phi_milli, config.watch_run_windows).step(state.incident, arm.errors, arm.requests)
-    return replace(state, incident=log_m, newest=(arm.errors, arm.requests) if arm.requests else state.newest)
+    logs = Detector(null, phi_milli, config.watch_run_windows).step(state.incident, arm.errors, arm.requests)
+    return replace(state, incident=logs, newest=(arm.errors, arm.requests) if arm.requests else state.newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,12 @@ def sample_ratio(seen: Split, config: JudgeConfig, weight_percent: int) -> Sampl
 
 def incident(state: Watched, given: Given, config: JudgeConfig) -> SharedIncident | None:
     """None: there is no history, or no window yet."""
-    if given.history is None or state.incident is None:
+    if given.history is None or state.incident == NOT_BEGUN:
         return None
     return SharedIncident(
         history_ppm=ppm(given.history.errors, given.history.requests) or 0,
         seen_ppm=ppm(*state.newest),
-        log_e_micro=to_micro(state.incident),
+        log_e_micro=to_micro(log_mean(state.incident)),
         threshold_micro=math.ceil(math.log(config.watch_run_windows) * MICRO),
     )
 

@@ -23,6 +23,7 @@ from controller.canary.common import (
     ms,
     page,
     place,
+    policy_of,
     said,
     unsettled,
     wait,
@@ -58,13 +59,14 @@ class Look:
     verdict: Verdict
     counts: Digest | None  # None: no new window has closed
     excluded: dict[str, int]  # received and not counted, by reason
+    policy: Digest  # of the parameters that it was judged by
 
     def sealed(self, r: Rollout, ports: Ports) -> list[Draft]:
         """The new windows as a segment of the record. Empty: nothing new was seen."""
         if self.counts is None:
             return []
         seen = _observed(r, ports, self.windows, self.verdict, self.counts)
-        return [draft(r, seen.model_copy(update={"excluded": self.excluded}))]
+        return [draft(r, seen.model_copy(update={"excluded": self.excluded, "policy": self.policy}))]
 
 
 async def expose(r: Rollout, ports: Ports) -> list[Draft]:
@@ -190,7 +192,7 @@ async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
         used.append(window)
     counts = await ports.blobs.put(pack(used)) if used else None
     excluded = dict(await ports.telemetry.excluded(service.name)) if used else {}
-    return Look(used, judge_.verdict(state), counts, excluded)
+    return Look(used, judge_.verdict(state), counts, excluded, await policy_of(r, ports))
 
 
 def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:

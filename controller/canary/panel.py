@@ -21,7 +21,6 @@ from controller.canary.eprocess import (
     TwoArms,
     added,
     block_increments,
-    multiples,
     rare_event_increments,
 )
 from controller.domain.counts import ArmCounts, Totals, WindowCounts
@@ -116,9 +115,16 @@ def _arms(test: Test, window: WindowCounts) -> tuple[Totals | ArmCounts, Totals 
 NO_REQUEST = ArmCounts(requests=0, errors=0)
 
 
-def scored(test: Test, score: Score, window: WindowCounts, boundaries: Boundaries, config: JudgeConfig) -> Score:
-    """With one window more."""
-    arms, ratios = arms_of(test, window, boundaries, config), multiples(config)
+def scored(  # noqa: PLR0913, PLR0917 - a test, what it sees, and what was fixed before
+    test: Test,
+    score: Score,
+    window: WindowCounts,
+    boundaries: Boundaries,
+    config: JudgeConfig,
+    ratios: tuple[float, ...],
+) -> Score:
+    """With one window more. `ratios` are the alternatives, as multiples of what is tolerated."""
+    arms = arms_of(test, window, boundaries, config)
     if test.position is None:
         tolerated = config.theta0_milli / 1000
         steps = rare_event_increments(arms, tolerated, [tolerated * ratio for ratio in ratios])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controller.canary.common import current, draft, ms, page, place, wait
+from controller.canary.common import current, draft, ms, page, place, policy_of, wait
 from controller.canary.court import pack
 from controller.canary.recovery import Recovery, recovery
 from controller.domain import events as e
 from controller.domain.entry import Draft
 from controller.domain.ids import Digest
 from controller.domain.rollout import Rollout
+from controller.domain.verdict import JudgeConfig
 from controller.errors import Permanent
 from controller.ports import Ports
 
@@ -29,8 +30,8 @@ async def recover(r: Rollout, ports: Ports) -> list[Draft]:
         from_ms=(back // width + 1) * width,
         width_ms=width,
     )
-    phi = (r.ready.phi.milli if r.ready else service.judge.phi_prior_milli) if windows else 1000
-    seen = recovery(windows, restored.badness, phi, service.judge)
+    phi_milli = _phi_milli(r, service.judge)
+    seen = recovery(windows, restored.badness, phi_milli, service.judge)
     over = ports.clock.now() >= restored.traffic_back_at + timedelta(milliseconds=service.plan.recovery_ms)
     if not (seen.ended or seen.lasting or over):
         reason = f"watching {service.name} until it fares as before release {release.number}"
@@ -50,7 +51,9 @@ async def recover(r: Rollout, ports: Ports) -> list[Draft]:
         errors=seen.bad,
         log_e_micro=seen.ended_micro,
         threshold_micro=seen.threshold_micro,
+        phi_milli=_phi_milli(r, place(r, ports)[1].judge),
         counts=counts,
+        policy=await policy_of(r, ports),
         reason=words,
     )
     return [draft(r, verified)]
@@ -66,10 +69,16 @@ async def _lasting(r: Rollout, ports: Ports, seen: Recovery, counts: Digest) -> 
         errors=seen.bad,
         log_e_micro=seen.lasting_micro,
         threshold_micro=seen.threshold_micro,
+        phi_milli=_phi_milli(r, place(r, ports)[1].judge),
         counts=counts,
+        policy=await policy_of(r, ports),
         reason=reason,
     )
     return draft(r, failed)
+
+
+def _phi_milli(r: Rollout, config: JudgeConfig) -> int:
+    return r.ready.phi.milli if r.ready else config.phi_prior_milli
 
 
 def _rate(seen: Recovery) -> str:

@@ -12,9 +12,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from controller.canary.alarms import Detector, usual_rate
+from controller.canary.alarms import NOT_BEGUN, Detector, log_mean, usual_rate
+from controller.canary.common import policy_of
 from controller.canary.court import pack
-from controller.canary.eprocess import to_micro
+from controller.canary.eprocess import Sums, to_micro
 from controller.canary.plain_words import fraction
 from controller.domain import events as e
 from controller.domain.counts import Totals, WindowCounts
@@ -34,7 +35,7 @@ class Watch:
 
     next_ms: int
     windows: tuple[WindowCounts, ...] = ()
-    log_m: float | None = None  # None: no window yet
+    logs: Sums = NOT_BEGUN
 
 
 _watches: OrderedDict[tuple[StreamId, Commit], Watch] = OrderedDict()
@@ -45,11 +46,11 @@ def detector(history: Totals, phi_milli: int, config: JudgeConfig) -> Detector:
     return Detector(rate, phi_milli, config.watch_run_windows)
 
 
-def ran(windows: Sequence[WindowCounts], by: Detector, log_m: float | None = None) -> float | None:
-    """The statistic's logarithm after these windows, in which the canary's arm is the live release. None: none yet."""
+def ran(windows: Sequence[WindowCounts], by: Detector, logs: Sums = NOT_BEGUN) -> Sums:
+    """The detector's statistics after these windows, in which the canary's arm is the live release."""
     for window in windows:
-        log_m = by.step(log_m, window.canary.errors, window.canary.requests)
-    return log_m
+        logs = by.step(logs, window.canary.errors, window.canary.requests)
+    return logs
 
 
 async def alarm(
@@ -64,7 +65,7 @@ async def alarm(
     watch = _watches[key] = await _looked(known, ports, service, release, by)
     while len(_watches) > MOST_WATCHES:
         _watches.popitem(last=False)
-    if watch.log_m is None or to_micro(watch.log_m) < by.threshold_micro:
+    if not watch.windows or to_micro(log_mean(watch.logs)) < by.threshold_micro:
         return None
     bad, total = (sum(getattr(w.canary, what) for w in watch.windows) for what in ("errors", "requests"))
     usual = fraction(r.usual.errors, r.usual.requests)
@@ -77,9 +78,10 @@ async def alarm(
         release=release.number,
         what=WATCH,
         windows=len(watch.windows),
-        log_e_micro=to_micro(watch.log_m),
+        log_e_micro=to_micro(log_mean(watch.logs)),
         threshold_micro=by.threshold_micro,
         counts=await ports.blobs.put(pack(list(watch.windows))),
+        policy=await policy_of(r, ports),
         reason=reason,
     )
 
@@ -95,4 +97,4 @@ async def _looked(known: Watch, ports: Ports, service: ServiceConfig, release: R
     if len(known.windows) + len(windows) > MOST_WINDOWS:
         known = Watch(known.next_ms)
     newest = windows[-MOST_WINDOWS:]
-    return Watch(windows[-1].end_ms, (*known.windows, *newest), ran(newest, by, known.log_m))
+    return Watch(windows[-1].end_ms, (*known.windows, *newest), ran(newest, by, known.logs))

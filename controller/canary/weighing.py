@@ -11,6 +11,7 @@ before the first of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from controller.canary.boundaries import no_boundaries
 from controller.canary.bystanders import NOT_SPLIT, Split, Watched, nothing_watched, watched
@@ -22,6 +23,7 @@ from controller.canary.eprocess import (
     added,
     log_e,
     log_weighted_mean,
+    multiples,
     threshold_micro,
     to_micro,
 )
@@ -84,7 +86,12 @@ class Weighing:
     latency_phi: Phi | None = None  # None: latency is tempered by the errors' phi, and a caveat says so
     given: Given = NOTHING_MORE
 
-    @property
+    @cached_property
+    def ratios(self) -> tuple[float, ...]:
+        """Alternatives, as multiples of what is tolerated."""
+        return multiples(self.config)
+
+    @cached_property
     def panel(self) -> tuple[Test, ...]:
         return tests_of(self.config, self.boundaries, self.given)
 
@@ -138,7 +145,7 @@ class Weighing:
         return tuple(
             self._silence(score, step.block)
             if test.kind is TestKind.ABSENT
-            else scored(test, score, window, self.boundaries, self.config)
+            else scored(test, score, window, self.boundaries, self.config, self.ratios)
             for test, score in zip(self.panel, state.scores, strict=True)
         )
 

@@ -2,7 +2,8 @@
 
 `BROKEN` fails CI. `FLAKY 30%` fails CI by chance. `UNBUILDABLE` fails the build. `DEAD` never becomes healthy.
 `CRASHES` goes down under traffic.
-`FAILS 10%` answers that share of requests with an error. `SLOW` doubles every latency.
+`FAILS 10%` answers that share of requests with an error. `SLOW` doubles every latency. `SILENT` serves and reports
+nothing of it. `LEAKS` takes ever more memory.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from controller.domain.counts import Name, Totals
 from controller.domain.decision import Decision
 from controller.domain.events.base import Event, Label
 from controller.domain.ids import (
+    NO_DIGEST,
     Commit,
     DeliveryId,
     Digest,
@@ -85,6 +86,7 @@ class Observed(Event):
     source: str  # which telemetry was counted, in words
     label: Label
     excluded: dict[str, int] = Field(default_factory=dict)  # received and not counted, by reason, since it began
+    policy: Digest = NO_DIGEST  # of the judge's parameters: a blob. Empty: written before segments said so
 
 
 class WeightRenewed(Event):
@@ -175,7 +177,9 @@ class RecoveryVerified(Event):
     errors: int
     log_e_micro: int  # against "it goes on"
     threshold_micro: int
+    phi_milli: int
     counts: Digest
+    policy: Digest  # of the judge's parameters: a blob
     reason: str
 
 
@@ -187,7 +191,9 @@ class RecoveryFailed(Event):
     errors: int
     log_e_micro: int  # against "it has ended"
     threshold_micro: int
+    phi_milli: int
     counts: Digest
+    policy: Digest  # of the judge's parameters: a blob
     reason: str
 
 
@@ -200,6 +206,7 @@ class AlarmRaised(Event):
     log_e_micro: int  # of the detector, which restarts by itself
     threshold_micro: int
     counts: Digest
+    policy: Digest  # of the judge's parameters: a blob
     reason: str
 
 
