@@ -19,8 +19,8 @@ NUMBERS = ("one", "two", "three", "four", "five", "six")
 RELEASER = "agent:releaser"
 
 
-async def landed(sim: Simulation, batch: int, bad: int | None) -> list[DeliveryId]:
-    """So many changes wait for a release, in the order they landed in; one of them is bad, or none."""
+async def landed(sim: Simulation, batch: int, *bad: int | None) -> list[DeliveryId]:
+    """So many changes wait for a release, in the order they landed in; these of them are bad, or none."""
     await sim.run(lambda: sim.world.served is not None)
     await sim.run_for(5)
     await sim.intake.stop("olga", RELEASER, "wait", event_id="s")
@@ -29,7 +29,7 @@ async def landed(sim: Simulation, batch: int, bad: int | None) -> list[DeliveryI
         files = {f"{word}.py": f"{word} = {number}\n", f"tests/test_{word}.py": "1\n"}
         broken = {**files, f"{word}.py": f"{word} = {number}  # FAILS 15%\n"}
         mended = {**files, f"{word}.py": f"{word} = {number}  # mended\n", f"tests/test_{word}_again.py": "1\n"}
-        title = sim.world.plays(f"Say {word}", broken if number == bad else files, fixes=(mended,))
+        title = sim.world.plays(f"Say {word}", broken if number in bad else files, fixes=(mended,))
         asked.append(await sim.ask(title))
         await _all_merged(sim, asked)
     return asked
@@ -99,6 +99,7 @@ async def test_without_evidence_a_batch_of_three_is_split_until_the_bad_one_is_a
     await only_the_bad_one_was_reverted(sim, asked, bad)
 
 
+@pytest.mark.slow
 async def test_a_batch_of_six_is_split_in_halves_and_each_canary_has_its_share_of_alpha() -> None:
     sim, asked = await batch_of(6, bad=4)
     assert await sim.run(), await sim.state()
@@ -153,7 +154,21 @@ async def test_a_bad_start_is_found_by_halves_too() -> None:
     await only_the_bad_one_was_reverted(sim, asked, 1)
 
 
-@pytest.mark.parametrize("seed", range(6))
+async def test_what_can_neither_be_told_apart_nor_sent_out_apart_is_reverted_together() -> None:
+    sim = begun(1)  # one change a release
+    sim.start("w1")
+    asked = await landed(sim, 3, 0, 1)
+    await sim.intake.resume("olga", RELEASER, "go on", event_id="r")
+    assert await sim.run(), await sim.state()
+    first, second = await restored(sim)
+    assert first.culprits == (asked[0],)
+    assert second.culprits == (asked[1], asked[2])  # neither may go out without the revert, which landed after both
+    assert second.blame is not None
+    assert "nor can they go out apart: it contains" in second.blame.reason
+    await legal(sim)
+
+
+@pytest.mark.parametrize("seed", range(3))
 async def test_kills_in_the_middle_of_a_split_cost_only_time(seed: int) -> None:
     dice = Random(seed)  # noqa: S311 - a seeded world
     sim = begun(seed, QUICK.model_copy(update={"changes_per_release": 3}))
@@ -165,12 +180,15 @@ async def test_kills_in_the_middle_of_a_split_cost_only_time(seed: int) -> None:
         return (await sim.rollout()).ended[-1].end is ReleaseEnd.ROLLED_BACK
 
     assert await sim.run(regressed), await sim.state()
+    died = 0
     for number in range(4):
         await sim.controllers[0].bury()
         sim.controllers.clear()
         sim.start(f"killed-{number}", kill_at=dice.randint(5, 60))
         await sim.run(seconds=60, bury=False)
+        died += sim.controllers[0].dead
         sim.world.clock.advance(60)
+    assert died
     await sim.controllers[0].bury()
     sim.controllers.clear()
     sim.start("last")

@@ -305,6 +305,25 @@ async def test_an_innocent_passenger_goes_again_with_the_next_release(house: Hou
     assert (again.phase, again.release, again.left_release, again.regressed) == (Phase.MERGED, None, 1, None)
 
 
+@pytest.mark.parametrize(
+    ("blamed", "words"),
+    [
+        (
+            {"culprits": ("shop-ffffff",), "bad_commits": (MERGED,)},
+            "another change of the same release was the culprit",
+        ),
+        (
+            {"culprits": (), "bad_commits": (), "suspects": (NAME, "shop-ffffff")},
+            "no change of the release stood out: it goes out again with half of them",
+        ),
+        ({"culprits": (), "bad_commits": ()}, "no change of the release is blamed for it"),
+    ],
+)
+async def test_who_goes_again_is_told_why(house: House, blamed: dict[str, Any], words: str) -> None:
+    d = await house.rolled_back(blamed=blamed)
+    assert only(await hand_over(d, house.ports)).reason == words
+
+
 async def test_a_revert_that_regresses_is_a_persons(house: House) -> None:
     d = await house.rolled_back(cause=e.Cause.REVERT)
     assert only(await hand_over(d, house.ports)).reason == "the revert itself regressed: a person must look"
