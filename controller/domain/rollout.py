@@ -256,7 +256,9 @@ def _end(s: Rollout, end: ReleaseEnd) -> Rollout:
 
 
 def _restored(s: Rollout, event: e.TrafficRestored) -> Rollout:
-    bad = tuple(Regression(commit, event.culprits, event.release) for commit in event.bad_commits)
+    alone = len(event.culprits) == len(event.bad_commits)  # each needs its own cure, and not some other's
+    whose = [(one,) for one in event.culprits] if alone else [event.culprits] * len(event.bad_commits)
+    bad = tuple(Regression(commit, who, event.release) for commit, who in zip(event.bad_commits, whose, strict=True))
     known = replace(_on_current(s, restored=event), open_regressions=(*s.open_regressions, *bad))
     if event.suspects or event.culprits:  # with neither nothing was learnt of those who were suspected before
         reached = {one.delivery: one.log_e_micro for one in event.blame.candidates} if event.blame else {}

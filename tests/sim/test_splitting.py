@@ -14,6 +14,7 @@ from controller.domain.blame import Share
 from controller.domain.delivery import Phase
 from controller.domain.ids import DeliveryId
 from controller.domain.rollout import ReleaseEnd
+from controller.sim.world import SHOP
 
 NUMBERS = ("one", "two", "three", "four", "five", "six")
 RELEASER = "agent:releaser"
@@ -165,6 +166,10 @@ async def test_what_can_neither_be_told_apart_nor_sent_out_apart_is_reverted_tog
     assert second.culprits == (asked[1], asked[2])  # neither may go out without the revert, which landed after both
     assert second.blame is not None
     assert "nor can they go out apart: it contains" in second.blame.reason
+    assert await tried(sim, asked) == [(0,), (1, 2)]
+    shop, served = sim.world.forge.repository(SHOP), sim.world.served
+    assert served is not None
+    assert not any("FAILS" in text for text in shop.history.of(served).tree.values())
     await legal(sim)
 
 
