@@ -89,6 +89,7 @@ class ServiceSection(Section):
     telemetry: Literal["auto", "otlp", "proxy"] = "auto"
     python: str = ""
     env: dict[str, str] = Field(default_factory=dict)
+    judge_process: bool = False  # True: canaries are judged by a process of their own, which may only look
 
 
 class AgentsSection(Section):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from controller import VERSION
 from controller.adapters.anthropic_ import AnthropicModel
+from controller.adapters.blobs_read import ReadBlobs
 from controller.adapters.chat_local import LocalChat
 from controller.adapters.ci_execute import CiConfig
 from controller.adapters.ci_local import LocalCi
@@ -23,6 +24,7 @@ from controller.adapters.git import GitForge
 from controller.adapters.git_export import export
 from controller.adapters.git_import import checked_tip, import_repository
 from controller.adapters.grants import RbacGrants
+from controller.adapters.judge_process import JudgeProcess, judge_command
 from controller.adapters.mcp_client import McpTools
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.adapters.sandbox import Sandbox
@@ -30,6 +32,7 @@ from controller.adapters.unserved import NoService
 from controller.adapters.workers import LocalWorkers
 from controller.agents.parts import SessionParts, SessionProgress
 from controller.agents.session import SessionRunner, checkpoints_in
+from controller.canary.court import InProcessCourt
 from controller.crew import Crew, Means, Surroundings, crew, opened_mounts
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft
@@ -144,6 +147,7 @@ class Embedded:
     edge: EdgeLink | None  # None: no service is configured
     platform: EdgePlatform | NoService
     telemetry: Telemetry
+    judge: JudgeProcess | None  # None: canaries are judged in this process
     chat: LocalChat
 
     @property
@@ -190,8 +194,18 @@ async def embedded(
         edge=edge,
         platform=EdgePlatform(edge) if edge else NoService(),
         telemetry=EdgeTelemetry(edge, label) if edge else NoService(),
+        judge=judge_in(settings, folder, label),
         chat=LocalChat(folder.outbox, clock, clean),
     )
+
+
+def judge_in(settings: Settings, folder: Folder, label: Label) -> JudgeProcess | None:
+    """None: canaries are judged in the controller's own process."""
+    if settings.service is None or not settings.service.judge_process:
+        return None
+    command = judge_command(folder.edge, folder.blobs, label)
+    within_s = settings.bounded().step_seconds / 2  # the step also asks the platform, and may act
+    return JudgeProcess(command, ReadBlobs(folder.blobs), label, within_s=within_s)
 
 
 def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, settings: Settings, root: Path) -> Ports:
@@ -206,6 +220,7 @@ def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, sett
         ci=world.ci,
         platform=world.platform,
         telemetry=world.telemetry,
+        court=world.judge or InProcessCourt(world.telemetry, record.blobs),
         policy=policy_of(settings),
         bounds=settings.bounded(),
         repositories={repository.name: repository},
@@ -292,6 +307,8 @@ async def controller(
         heart.cancel()
         await asyncio.wait({heart})
         await at_work.close()
+        if world.judge is not None:
+            await world.judge.close()
         if world.edge is not None:
             await world.edge.close()
         record.close()

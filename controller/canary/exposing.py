@@ -28,12 +28,11 @@ from controller.canary.common import (
     unsettled,
     wait,
 )
-from controller.canary.court import judge_at, pack, sealed_state
+from controller.canary.court import pack, ready_of, segments_of
 from controller.canary.watching import alarm
 from controller.canary.weights import set_weight
 from controller.domain import events as e
 from controller.domain.control import People
-from controller.domain.counts import WindowCounts
 from controller.domain.decision import Decision, decide
 from controller.domain.entry import Draft
 from controller.domain.ids import CONTROL, Digest, EffectKey, people_stream, rest_of
@@ -41,8 +40,9 @@ from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import ConfirmRelease, RestoreTraffic
 from controller.domain.verdict import Outcome as Says
 from controller.domain.verdict import Verdict
+from controller.errors import Unavailable
 from controller.history.citing import in_clear, newest
-from controller.ports import Blocked, PlatformStatus, Ports, ServiceConfig
+from controller.ports import Blocked, Contradicted, LookRequest, PlatformStatus, Ports, Seen, ServiceConfig
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 STARVED_AFTER_MS = 15_000
@@ -55,18 +55,19 @@ EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
 class Look:
     """What one look at a canary found."""
 
-    windows: list[WindowCounts]
-    verdict: Verdict
+    seen: Seen
     counts: Digest | None  # None: no new window has closed
-    excluded: dict[str, int]  # received and not counted, by reason
     policy: Digest  # of the parameters that it was judged by
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.seen.verdict
 
     def sealed(self, r: Rollout, ports: Ports) -> list[Draft]:
         """The new windows as a segment of the record. Empty: nothing new was seen."""
         if self.counts is None:
             return []
-        seen = _observed(r, ports, self.windows, self.verdict, self.counts)
-        return [draft(r, seen.model_copy(update={"excluded": self.excluded, "policy": self.policy}))]
+        return [draft(r, _observed(r, ports, self.seen, self.counts).model_copy(update={"policy": self.policy}))]
 
 
 async def expose(r: Rollout, ports: Ports) -> list[Draft]:
@@ -93,10 +94,10 @@ async def judge(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR0911 - a f
     if status.canary_release != release.number or status.weight_percent == 0:
         lapsed = e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent)
         return [draft(r, lapsed)]
+    if not status.canary_healthy:
+        return await _went_down(r, ports, service, "canary/down: its canary went down under traffic", status)
     look = await _look(r, ports, service)
     sealed = look.sealed(r, ports)
-    if not status.canary_healthy:
-        return [*sealed, await _down(r, ports, look, "canary/down: its canary went down under traffic", status)]
     if look.verdict.may_act_alone and look.verdict.outcome in TAKES_BACK:
         return [*sealed, draft(r, await _regression(r, ports, look, look.verdict.sentence))]
     if (block := await blocked(r, ports)) is not None:
@@ -146,9 +147,7 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR0911 - a f
             draft(r, e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent))
         ]
     if not status.canary_healthy:
-        look = None if first else await _look(r, ports, service)
-        sealed = look.sealed(r, ports) if look else []
-        return [*sealed, await _down(r, ports, look, "canary/down: it went down after its promotion", status)]
+        return await _went_down(r, ports, service, "canary/down: it went down after its promotion", status)
     if (block := await blocked(r, ports)) is not None and not first:
         return await _paused(r, ports, block)
     baked = r.live_at is not None and ports.clock.now() >= r.live_at + timedelta(milliseconds=service.plan.bake_ms)
@@ -174,25 +173,30 @@ async def _alarmed(r: Rollout, ports: Ports, service: ServiceConfig, release: Re
 
 
 async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
-    width, release = service.plan.window_ms, current(r)
-    start = _step_start_ms(r, service)
-    judge_ = judge_at(r, service.judge, r.weight_percent, start)
+    try:
+        seen = await ports.court.look(_request(r, service))
+    except Contradicted as error:
+        await page(r, ports, "judge-contradicted", f"release {current(r).number} of {service.name}: {error}")
+        raise
+    counts = await ports.blobs.put(pack(seen.windows)) if seen.windows else None
+    return Look(seen, counts, await policy_of(r, ports))
+
+
+def _request(r: Rollout, service: ServiceConfig) -> LookRequest:
+    width, release, start = service.plan.window_ms, current(r), _step_start_ms(r, service)
     sealed_to = r.segments[-1].to_ms if r.segments else 0
-    from_ms = -(-max(start, sealed_to) // width) * width
-    baseline = r.confirmed.version if r.confirmed else release.commit
-    windows = await ports.telemetry.windows(
-        service.name, canary=release.commit, baseline=baseline, from_ms=from_ms, width_ms=width
+    return LookRequest(
+        service=service.name,
+        canary=release.commit,
+        baseline=r.confirmed.version if r.confirmed else release.commit,
+        from_ms=-(-max(start, sealed_to) // width) * width,
+        width_ms=width,
+        config=service.judge,
+        ready=ready_of(r),
+        segments=segments_of(r),
+        weight_percent=r.weight_percent,
+        step_start_ms=start,
     )
-    state = await sealed_state(r, service.judge, ports.blobs)
-    used = []
-    for window in windows:
-        if state.first_crossing is not None:
-            break
-        state = judge_.step(state, window)
-        used.append(window)
-    counts = await ports.blobs.put(pack(used)) if used else None
-    excluded = dict(await ports.telemetry.excluded(service.name)) if used else {}
-    return Look(used, judge_.verdict(state), counts, excluded, await policy_of(r, ports))
 
 
 def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:
@@ -203,8 +207,8 @@ def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:
     return ms(r.step_started_at) + warmup
 
 
-def _observed(r: Rollout, ports: Ports, windows: list[WindowCounts], verdict: Verdict, counts: Digest) -> e.Observed:
-    _, service = place(r, ports)
+def _observed(r: Rollout, ports: Ports, seen: Seen, counts: Digest) -> e.Observed:
+    (_, service), windows = place(r, ports), seen.windows
     return e.Observed(
         release=current(r).number,
         step=r.step,
@@ -219,9 +223,10 @@ def _observed(r: Rollout, ports: Ports, windows: list[WindowCounts], verdict: Ve
         canary_errors=sum(w.canary.errors for w in windows),
         baseline_requests=sum(w.baseline.requests for w in windows),
         baseline_errors=sum(w.baseline.errors for w in windows),
-        verdict=verdict,
-        source=ports.telemetry.source,
-        label=ports.telemetry.label,
+        verdict=seen.verdict,
+        source=seen.source,
+        label=seen.label,
+        excluded=seen.excluded,
     )
 
 
@@ -251,7 +256,8 @@ async def _hold(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, st
     if left <= timedelta(milliseconds=plan.weight_ttl_ms) / 2:
         holding = reasons.holding(r, await ground(r, ports, look.counts, *SEEN), look.verdict)
         return await _renew(r, ports, service, status.weight_percent, look.sealed(r, ports), decision=holding)
-    due = look.windows and look.windows[-1].end_ms - look.windows[0].start_ms >= plan.segment_ms
+    windows = look.seen.windows
+    due = windows and windows[-1].end_ms - windows[0].start_ms >= plan.segment_ms
     return look.sealed(r, ports) if due else _starved(r, ports, service, look)
 
 
@@ -333,8 +339,20 @@ async def _paused(r: Rollout, ports: Ports, block: Blocked) -> list[Draft]:
     return [draft(r, e.ReleasePaused(release=release.number, reason=reason, detail=detail))]
 
 
+async def _went_down(
+    r: Rollout, ports: Ports, service: ServiceConfig, reason: str, status: PlatformStatus
+) -> list[Draft]:
+    """With a last look, if there is anything to compare it with and somebody who looks: it is taken back either way."""
+    try:
+        look = await _look(r, ports, service) if r.confirmed is not None else None
+    except Unavailable:
+        look = None
+    sealed = look.sealed(r, ports) if look else []
+    return [*sealed, await _down(r, ports, look, reason, status)]
+
+
 async def _down(r: Rollout, ports: Ports, look: Look | None, reason: str, status: PlatformStatus) -> Draft:
-    """Its last words go sealed. `look=None`: there was nothing to compare it with."""
+    """Its last words go sealed. `look=None`: there was nothing to compare it with, or nobody who looked."""
     said = await ports.seals.seal(status.canary_reason or "its health check fails")
     return draft(r, (await _regression(r, ports, look, reason)).model_copy(update={"detail": said}))
 

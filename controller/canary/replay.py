@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.canary.alarms import log_mean
-from controller.canary.court import judge_at, sealed_state, unpack
+from controller.canary.court import judge_of, ready_of, sealed_state, segments_of, unpack
 from controller.canary.deciding import JUDGE
 from controller.canary.eprocess import to_micro
 from controller.canary.recovery import recovery
@@ -89,16 +89,16 @@ async def replayed(stream: StreamId, until: list[Entry], policy: Digest, blobs: 
     r, config = fold(stream, until), await _config(policy, blobs)
     if not r.segments:
         raise Permanent(f"{stream} had no sealed segment then", "A release that never ran has no verdict to compute")
-    last = r.segments[-1]
-    state = await sealed_state(r, config, blobs)
-    return judge_at(r, config, last.weight_percent, last.step_start_ms).verdict(state)
+    last, ready = r.segments[-1], ready_of(r)
+    state = await sealed_state(config, ready, segments_of(r), blobs)
+    return judge_of(config, ready, last.weight_percent, last.step_start_ms).verdict(state)
 
 
 async def path_of(r: Rollout, config: JudgeConfig, blobs: Blobs) -> tuple[Point, ...]:
     """The combined evidence after every sealed window of the release under way."""
     if r.ready is None:
         return ()
-    first = judge_at(r, config, 0, 0)
+    first = judge_of(config, r.ready, 0, 0)
     state, found = first.start(), list[Point]()
     for segment in r.segments:
         judge = replace(first, weight_percent=segment.weight_percent, step_start_ms=segment.step_start_ms)

@@ -29,6 +29,7 @@ from controller.adapters.edge_effects import Effects
 from controller.adapters.edge_http import LOOPBACK
 from controller.adapters.edge_service import EdgeService
 from controller.adapters.edge_sources import Counts
+from controller.adapters.edge_start import READ_TOKEN, TOKEN
 from controller.adapters.edge_state import StateKeeper, replace_file
 from controller.adapters.otlp import otlp_server
 from controller.adapters.otlp_counts import ServiceCounts
@@ -92,13 +93,12 @@ class Edge:
     def _admin(self) -> Admin:
         effects = Effects(self._services, self._keeper)
         counts = Counts(self._services, lambda: self._config.hold_ms, now_ms)
-        return Admin(
-            self._token(), self._services, effects, counts, configure=self._configure, shut_down=self._ending.set
-        )
+        tokens = self._token(TOKEN), self._token(READ_TOKEN)
+        return Admin(*tokens, self._services, effects, counts, configure=self._configure, shut_down=self._ending.set)
 
-    def _token(self) -> str:
+    def _token(self, name: str) -> str:
         """The same in every run, so that a client survives a restart of the edge."""
-        path = self._path("token")
+        path = self._path(name)
         if not path.exists():
             replace_file(path, secrets.token_hex(32).encode())
         return path.read_text()
