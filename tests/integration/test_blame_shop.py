@@ -50,7 +50,8 @@ def spans(tree: Path, version: str, carts: int) -> ExportTraceServiceRequest:
     done = subprocess.run(
         [sys.executable, "-c", SEND, version, str(carts)], cwd=tree, check=True, capture_output=True, timeout=60
     )
-    return ExportTraceServiceRequest.FromString(done.stdout)
+    sent: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(done.stdout)
+    return sent
 
 
 @pytest.fixture(scope="module")
