@@ -6,7 +6,7 @@ have come in by then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from controller.canary.blame import Scene, Suspected, blame
@@ -20,7 +20,10 @@ from controller.domain.delivery import Delivery
 from controller.domain.ids import Commit, DeliveryId
 from controller.domain.risk import Colour
 from controller.domain.rollout import Release, Rollout
+from controller.errors import FlyballError
 from controller.ports import Ports, ServiceConfig
+
+NO_TRACES = "traces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,14 @@ class Attribution:
 async def attribute(r: Rollout, ports: Ports, release: Release, carried: list[Delivery]) -> Attribution:
     """`carried` in landing order. Who can neither be told apart nor sent out apart is reverted together."""
     repository, service = place(r, ports)
-    scene = await _scene(r, ports, release, service)
-    tried = rivals(release.regression.verdict if release.regression else None, scene, service.judge)
+    tried: tuple[Rival, ...] = ()
+    try:
+        scene = await _scene(r, ports, release, service)
+    except FlyballError as error:  # traffic is back: what is missing may cost a split, and must not cost the record
+        reason = f"the traces of release {release.number} could not be had: {type(error).__name__}"
+        scene = _nothing_seen(r, release, service)
+        tried = (Rival(name=NO_TRACES, held=False, reason=reason, exculpates=False),)
+    tried += rivals(release.regression.verdict if release.regression else None, scene, service.judge)
     possible = to_blame(carried)
     if len(possible) <= 1:
         return Attribution(tuple(possible), (), None, tried)
@@ -76,15 +85,23 @@ def _suspected(d: Delivery, r: Rollout, log_e_micro: int) -> Suspected:
 
 async def _scene(r: Rollout, ports: Ports, release: Release, service: ServiceConfig) -> Scene:
     """Traces of the last step, while both arms served side by side; empty where no user met the release."""
-    baseline = r.confirmed.version if r.confirmed else release.commit
-    arms = Arms(f"{service.name}@{release.commit}", f"{service.name}@{baseline}")
-    phi_milli = r.ready.phi.milli if r.ready else service.judge.phi_prior_milli
-    onset = release.regression.first_bad_request_at if release.regression else None
+    empty = _nothing_seen(r, release, service)
     if r.step_started_at is None or r.exposed_at is None:
-        return Scene(arms, (), phi_milli, None)
+        return empty
     until = r.live_at or release.detected_at or ports.clock.now()
     began = r.exposed_at - timedelta(milliseconds=service.plan.baseline_ms)
     name = service.name
     now = await ports.telemetry.traces(name, from_ms=ms(r.step_started_at), to_ms=ms(until))
     before = await ports.telemetry.traces(name, from_ms=ms(began), to_ms=ms(r.exposed_at))
-    return Scene(arms, now, phi_milli, ms(onset) if onset else None, before)
+    return replace(empty, groups=now, before=before)
+
+
+def _nothing_seen(r: Rollout, release: Release, service: ServiceConfig) -> Scene:
+    baseline = r.confirmed.version if r.confirmed else release.commit
+    onset = release.regression.first_bad_request_at if release.regression else None
+    return Scene(
+        arms=Arms(f"{service.name}@{release.commit}", f"{service.name}@{baseline}"),
+        groups=(),
+        phi_milli=r.ready.phi.milli if r.ready else service.judge.phi_prior_milli,
+        onset_ms=ms(onset) if onset and r.exposed_at else None,
+    )

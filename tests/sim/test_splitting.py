@@ -11,9 +11,12 @@ from simulated import ROLLOUT, Simulation
 
 from controller.domain import events as e
 from controller.domain.blame import Share
+from controller.domain.counts import TraceGroup
 from controller.domain.delivery import Phase
 from controller.domain.ids import DeliveryId
 from controller.domain.rollout import ReleaseEnd
+from controller.errors import Unavailable
+from controller.sim.traffic import SimTelemetry
 from controller.sim.world import SHOP
 
 NUMBERS = ("one", "two", "three", "four", "five", "six")
@@ -86,6 +89,19 @@ async def test_the_bad_one_of_three_is_reverted_alone_when_the_traces_tell() -> 
     assert {rival.name for rival in back.rivals} == {"shared incident", "starvation"}
     assert not any(rival.held for rival in back.rivals)
     await only_the_bad_one_was_reverted(sim, asked, 1)
+
+
+async def test_traces_that_cannot_be_had_cost_a_split_and_not_the_roll_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(*_: object, **__: object) -> list[TraceGroup]:
+        raise Unavailable("the traces are elsewhere")
+
+    monkeypatch.setattr(SimTelemetry, "traces", gone)
+    sim, asked = await batch_of(2, bad=0, traced=True)
+    assert await sim.run(), await sim.state()
+    first = (await restored(sim))[0]
+    assert first.suspects == tuple(asked)
+    assert first.rivals[0].reason == "the traces of release 2 could not be had: Unavailable"
+    await only_the_bad_one_was_reverted(sim, asked, 0)
 
 
 @pytest.mark.parametrize("bad", range(3))
