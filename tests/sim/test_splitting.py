@@ -13,11 +13,11 @@ from controller.domain import events as e
 from controller.domain.blame import Share
 from controller.domain.counts import TraceGroup
 from controller.domain.delivery import Phase
-from controller.domain.ids import DeliveryId
+from controller.domain.ids import DeliveryId, Service
 from controller.domain.rollout import ReleaseEnd
 from controller.errors import Unavailable
 from controller.sim.traffic import SimTelemetry
-from controller.sim.world import SHOP
+from controller.sim.world import PRODUCTION, SHOP
 
 NUMBERS = ("one", "two", "three", "four", "five", "six")
 RELEASER = "agent:releaser"
@@ -102,6 +102,38 @@ async def test_traces_that_cannot_be_had_cost_a_split_and_not_the_roll_back(monk
     assert first.suspects == tuple(asked)
     assert first.rivals[0].reason == "the traces of release 2 could not be had: Unavailable"
     await only_the_bad_one_was_reverted(sim, asked, 0)
+
+
+async def test_where_traces_show_an_incident_of_both_arms_nobody_is_blamed_and_a_person_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def both_fail_alike(telemetry: SimTelemetry, service: Service, **_: object) -> list[TraceGroup]:
+        spans = telemetry.platform.slot(service, PRODUCTION).spans
+        nodes = {f"{service}@{one}" for span in spans for one in (span.confirmed, span.canary) if one}
+        return [
+            TraceGroup(through=(node, "stock@s1"), route="/", origin=origin, traces=500)
+            for node in sorted(nodes)
+            for origin in ("stock@s1", None)
+        ]
+
+    monkeypatch.setattr(SimTelemetry, "traces", both_fail_alike)
+    sim, asked = await batch_of(2, bad=0)
+
+    async def gone_again() -> bool:
+        again = [entry.event for entry in await sim.entries() if isinstance(entry.event, e.WentAgain)]
+        return len(again) >= len(asked)
+
+    assert await sim.run(gone_again), await sim.state()
+    back = (await restored(sim))[0]
+    assert back.blame is not None
+    assert (back.culprits, back.suspects, back.blame.share) == ((), (), Share.SHARED)
+    assert {rival.name for rival in back.rivals if rival.held} == {"shared incident", "dependency stock@s1"}
+    told = [tell.text for key, tell in sim.world.chat.messages.items() if key.endswith("/shared")]
+    assert told[0].startswith(
+        "release 2 was rolled back, and no change of it is blamed: shared incident: both arms fail"
+    )
+    reasons = {entry.event.reason for entry in await sim.entries() if isinstance(entry.event, e.WentAgain)}
+    assert reasons == {"no change of the release is blamed for it"}
 
 
 @pytest.mark.parametrize("bad", range(3))
