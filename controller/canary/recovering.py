@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from controller.canary.common import current, draft, ms, page, place, policy_of, wait
 from controller.canary.court import pack
 from controller.canary.recovery import Recovery, recovery
@@ -32,7 +30,7 @@ async def recover(r: Rollout, ports: Ports) -> list[Draft]:
     )
     phi_milli = _phi_milli(r, service.judge)
     seen = recovery(windows, restored.badness, phi_milli, service.judge)
-    over = ports.clock.now() >= restored.traffic_back_at + timedelta(milliseconds=service.plan.recovery_ms)
+    over = ms(ports.clock.now()) >= back + service.plan.recovery_ms
     if not (seen.ended or seen.lasting or over):
         reason = f"watching {service.name} until it fares as before release {release.number}"
         return wait(r, ports, e.WaitsFor.EFFECT, service.plan.recovery_ms / 1000, reason)
