@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from controller.canary.blame import split_alpha_ppm
 from controller.domain import events as e
 from controller.domain.control import People, fold_people
 from controller.domain.decision import Claim, decide, in_blob
@@ -27,11 +28,20 @@ ON_CALL = "on-call"
 def place(r: Rollout, ports: Ports) -> tuple[RepositoryConfig, ServiceConfig]:
     name, _, environment = rest_of(r.stream).partition("@")
     try:
-        return ports.service(Service(name), environment)
+        repository, service = ports.service(Service(name), environment)
     except KeyError:
         raise Permanent(
             f"{r.stream} has no service configured any more", "Put [service] back into flyball.toml"
         ) from None
+    return repository, _splitting(r, service)
+
+
+def _splitting(r: Rollout, service: ServiceConfig) -> ServiceConfig:
+    """While suspects go out in halves, each canary has its share of one release's alpha."""
+    if not r.suspects:
+        return service
+    alpha_ppm = split_alpha_ppm(service.judge.alpha_ppm, r.batch)
+    return replace(service, judge=service.judge.model_copy(update={"alpha_ppm": alpha_ppm}))
 
 
 def current(r: Rollout) -> Release:
