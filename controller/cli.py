@@ -7,6 +7,7 @@ import click
 from controller import VERSION
 from controller.commands import clients, ledger, people, privacy, record, store, work
 from controller.commands.audit import audit
+from controller.commands.benchmarks import benchmarks
 from controller.commands.blame import blame_ai
 from controller.commands.demo import demo
 from controller.commands.pin import pin
@@ -62,6 +63,7 @@ for command in (
     rbac,
     audit,
     blame_ai,
+    benchmarks,
     privacy.privacy,
     ledger.sign,
     ledger.witness,

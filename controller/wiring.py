@@ -27,6 +27,8 @@ from controller.adapters.grants import RbacGrants
 from controller.adapters.judge_process import JudgeProcess, judge_command
 from controller.adapters.mcp_client import McpTools
 from controller.adapters.policy_table import PolicyTable, TableParameters
+from controller.adapters.prometheus import PrometheusTelemetry
+from controller.adapters.prometheus_http import PrometheusApi
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.unserved import NoService
 from controller.adapters.workers import LocalWorkers
@@ -120,7 +122,7 @@ def edge_config(
         start=service.start,
         health=service.health,
         ready_seconds=settings.rollout.ready_seconds,
-        telemetry=CountSource(service.telemetry),
+        telemetry=CountSource.AUTO if service.telemetry == "prometheus" else CountSource(service.telemetry),
         python=python_of(service, settings.source(root)),
         env=service.env,
     )
@@ -153,6 +155,13 @@ class Embedded:
     @property
     def hands(self) -> dict[Port, Hands]:
         return {"forge": self.forge, "ci": self.ci, "chat": self.chat, "platform": self.platform}
+
+    async def close(self) -> None:
+        """What it opened; the edge serves on."""
+        if self.edge is not None:
+            await self.edge.close()
+        if isinstance(self.telemetry, PrometheusTelemetry):
+            await self.telemetry.close()
 
     async def run_tests(self, path: Path, target: str) -> str:
         """An agent's own test run, in the sandbox and by the command that CI uses. `target` empty: all of them."""
@@ -193,7 +202,7 @@ async def embedded(
         sandbox=sandbox,
         edge=edge,
         platform=EdgePlatform(edge) if edge else NoService(),
-        telemetry=EdgeTelemetry(edge, label) if edge else NoService(),
+        telemetry=telemetry_of(settings, edge, label),
         judge=judge_in(settings, folder, label),
         chat=LocalChat(folder.outbox, clock, clean),
     )
@@ -206,6 +215,23 @@ def judge_in(settings: Settings, folder: Folder, label: Label) -> JudgeProcess |
     command = judge_command(folder.edge, folder.blobs, label)
     within_s = settings.bounded().step_seconds / 2  # the step also asks the platform, and may act
     return JudgeProcess(command, ReadBlobs(folder.blobs), label, within_s=within_s)
+
+
+def telemetry_of(settings: Settings, edge: EdgeLink | None, label: Label) -> Telemetry:
+    """`edge=None`: no service is configured. Raises ConfigError for an address or a token that cannot be used."""
+    if edge is None or settings.service is None:
+        return NoService()
+    if settings.service.telemetry != "prometheus":
+        return EdgeTelemetry(edge, label)
+    section = settings.prometheus
+    token = os.environ.get(section.token_env, "") if section.token_env else ""
+    if section.token_env and not token:
+        raise ConfigError(
+            f"prometheus.token_env is {section.token_env!r}, and that environment variable is not set",
+            "Set it to the token, or remove token_env if the server asks for none",
+        )
+    api = PrometheusApi(section.url, token)
+    return PrometheusTelemetry(api, section, SystemClock(), health_route=settings.service.health, label=label)
 
 
 def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, settings: Settings, root: Path) -> Ports:
@@ -309,8 +335,7 @@ async def controller(
         await at_work.close()
         if world.judge is not None:
             await world.judge.close()
-        if world.edge is not None:
-            await world.edge.close()
+        await world.close()
         record.close()
         workers.leave()
 

@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.adapters.otlp_groups import TraceCounts
 from controller.domain.counts import (
     BUCKETS_PER_DOUBLING,
     ArmCounts,
@@ -97,6 +98,7 @@ class ServiceCounts:
         self.health_route = health_route  # asked for by machines: no user request; empty: there is none
         self.versions: OrderedDict[str, VersionCounts] = OrderedDict()
         self.closed_until_s = 0  # seconds before this one were handed out
+        self.traced = TraceCounts()
         self.late = Counter[str]()  # points and requests that came too late, by "points" and "requests"
 
     def version(self, version: str) -> VersionCounts:
@@ -145,7 +147,7 @@ class ServiceCounts:
 
     def traces(self, from_ms: int, to_ms: int) -> list[TraceGroup]:
         """Finished traces by what they went through."""
-        return []
+        return self.traced.between(from_ms, to_ms)
 
     def baseline(self, version: Commit, *, from_ms: int, to_ms: int, width_ms: int) -> Baseline:
         """Instances by minute and latency over [from_ms, to_ms), in whole seconds."""

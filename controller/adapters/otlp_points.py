@@ -30,6 +30,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from controller.adapters.otlp_counts import HIGHEST_BUCKET, LOWEST_BUCKET, ServiceCounts
+from controller.adapters.otlp_traces import Assembler
+from controller.adapters.otlp_values import texts
 from controller.domain.counts import SCALE
 
 METRIC = "http.server.request.duration"
@@ -113,6 +115,7 @@ class Ingest:
         self._origins = Bounded(SERIES_KEPT)
         self._kinds = Bounded(SERIES_KEPT)
         self.duplicates = 0
+        self.assembler = Assembler(watched, now_ms)
 
     def metrics(self, export: ExportMetricsServiceRequest) -> Rejected:
         rejected = Rejected()
@@ -129,6 +132,7 @@ class Ingest:
 
     def traces(self, export: ExportTraceServiceRequest, trace_id: Callable[[bytes], str] = bytes.hex) -> None:
         """Remembers failed server spans. `trace_id` says how this encoding spells one."""
+        self.assembler.take(export, trace_id)
         for of_resource in export.resource_spans:
             origin = self._origin(of_resource.resource.SerializeToString(), of_resource.resource)
             if origin is None:
@@ -214,16 +218,6 @@ class Ingest:
         kind = kind_of(texts(attributes), origin.counts.health_route)
         self._kinds.keep(series, kind)
         return kind
-
-
-def texts(attributes: Iterable[KeyValue]) -> dict[str, str]:
-    """Text and whole-number attributes, as text."""
-    found = {}
-    for pair in attributes:
-        kind = pair.value.WhichOneof("value")
-        if kind in {"string_value", "int_value"}:
-            found[pair.key] = str(getattr(pair.value, kind))
-    return found
 
 
 def kind_of(attributes: Mapping[str, str], health_route: str) -> Kind:

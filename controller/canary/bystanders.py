@@ -95,6 +95,12 @@ def sample_ratio(seen: Split, config: JudgeConfig, weight_percent: int) -> Sampl
     )
 
 
+def alarmed(state: Watched, given: Given, config: JudgeConfig) -> bool:
+    """Whether the baseline suffers, as of the last window."""
+    found = incident(state, given, config)
+    return found is not None and found.log_e_micro >= found.threshold_micro
+
+
 def incident(state: Watched, given: Given, config: JudgeConfig) -> SharedIncident | None:
     """None: there is no history, or no window yet."""
     if given.history is None or state.incident == NOT_BEGUN:

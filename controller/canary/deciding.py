@@ -140,7 +140,7 @@ def _promotion(judge: Weighing, state: JudgeState) -> Promotion:
     config, phi, step = judge.config, judge.phi.milli, judge.present_step(state)
     reached = to_micro(promotion_log_e(state.absolute, state.relative, phi, config.promotion))
     needed = threshold_micro(config.beta_ppm)
-    missing = 0 if reached >= needed else requests_needed(state.absolute, state.relative, state.failed, phi, config)
+    missing = 0 if reached >= needed else requests_needed(state.absolute, state.relative, state.calm, phi, config)
     more = None if missing is None else max(missing, config.min_step_requests - step.canary_requests, 0)
     return Promotion(
         absolute_log_e_micro=to_micro(log_e(state.absolute, phi)),

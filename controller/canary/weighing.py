@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from controller.canary.boundaries import no_boundaries
-from controller.canary.bystanders import NOT_SPLIT, Split, Watched, nothing_watched, watched
+from controller.canary.bystanders import NOT_SPLIT, Split, Watched, alarmed, nothing_watched, watched
 from controller.canary.eprocess import (
     MICRO,
     NOTHING,
@@ -63,6 +63,7 @@ class JudgeState:
     absolute: Sums = NO_EVIDENCE
     relative: Sums = NO_EVIDENCE
     failed: TwoArms = NOTHING  # totals of errors
+    calm: TwoArms = NOTHING  # of them, those outside shared incidents
     by_window: tuple[TwoArms, ...] = ()  # errors per window, for the interval
     windows: int = 0
     start_ms: int = 0  # where the first window began
@@ -107,14 +108,18 @@ class Weighing:
         self._refuse_misplaced(state, window)
         failed = TwoArms(window.canary.errors, window.canary.requests, window.baseline.errors, window.baseline.requests)
         step = self._step_seen(state, window)
+        # Decided before the window is seen: not to bet in it is no bet lost, and the proof stays one.
+        calm = not alarmed(state.watched, self.given, self.config)
+        absolute = absolute_increments(failed.canary_bad, failed.canary_total, self.config)
         folded = replace(
             state,
             scores=self._scores(state, window, step),
             step=replace(step, block=NEW_BLOCK) if step.block.whole else step,
             watched=watched(state.watched, window, self.given, self.config, self.phi.milli),
-            absolute=added(state.absolute, absolute_increments(failed.canary_bad, failed.canary_total, self.config)),
+            absolute=added(state.absolute, absolute) if calm else state.absolute,
             relative=added(state.relative, relative_increments(failed, self.config)),
             failed=state.failed.plus(failed),
+            calm=state.calm.plus(failed) if calm else state.calm,
             by_window=(*state.by_window, failed),
             windows=state.windows + 1,
             start_ms=state.start_ms if state.windows else window.start_ms,

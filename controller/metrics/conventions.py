@@ -134,6 +134,7 @@ DECISION, VERDICT, TOOL_CALL, PERSON_ACTED = (
     "flyball.tool_call",
     "flyball.person_acted",
 )
+ALARM = "flyball.alarm"
 STEP_FAILED, SESSION_RESUMED, LANDING_CHECKED = (
     "flyball.step_failed",
     "flyball.session_resumed",

@@ -38,8 +38,12 @@ _TURNS: dict[type[e.Event], _Turn] = {
     e.ReleaseConfirmed: _Turn(c.SUCCESS, release=c.SUCCESS),
     e.RegressionFound: _Turn(c.FAILURE, "restore"),
     e.TrafficRestored: _Turn(c.SUCCESS, release=c.FAILURE),
+    e.RecoveryVerified: _Turn(c.SUCCESS, release=c.FAILURE),
+    e.RecoveryFailed: _Turn(c.FAILURE, "stuck"),
+    e.ReleaseRetried: _Turn(c.CANCELLATION, "paused"),
     e.RolloutStuck: _Turn(c.ERROR, "stuck"),
 }
+_RECOVERING = _Turn(c.SUCCESS, "recover")  # traffic is back, and it is still to be seen that it is over
 _DEPLOYED = {c.SUCCESS: "succeeded", c.FAILURE: "failed"}
 
 
@@ -80,6 +84,8 @@ class ReleaseTrace:
         if isinstance(event, e.Unstuck):
             gone = event.to == RolloutPhase.IDLE.value
             self._turn(_Turn(c.SUCCESS, release=c.FAILURE if gone else None), entry)
+        elif isinstance(event, e.TrafficRestored) and event.badness is not None:
+            self._turn(_RECOVERING, entry)
         elif (turn := _TURNS.get(type(event))) is not None:  # type: ignore[arg-type]
             self._turn(turn, entry)
 
@@ -125,6 +131,9 @@ class ReleaseTrace:
             case e.TrafficRestored():
                 at = event.traffic_back_at.isoformat()
                 self._describe({c.TRAFFIC_BACK_AT: at, c.HEALTH_CHECKS: event.health_checks})
+            case e.AlarmRaised():
+                told = {c.RULE: event.what, c.LOG_E: event.log_e_micro / 1e6, c.THRESHOLD: event.threshold_micro / 1e6}
+                self._event(c.ALARM, entry, told, always=True)
             case e.StepFailed():
                 self._event(c.STEP_FAILED, entry, {c.FAILED_STEP: event.step, c.ATTEMPT: event.attempt})
             case _:

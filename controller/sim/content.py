@@ -1,7 +1,7 @@
 """What a tree does, read off its text: markers in files stand for the defects that real code would have.
 
 `BROKEN` fails CI. `FLAKY 30%` fails CI by chance. `UNBUILDABLE` fails the build. `DEAD` never becomes healthy.
-`CRASHES` goes down under traffic.
+`CRASHES` goes down under traffic. `MEASURES pricing_ms 14.2` is what a benchmark comes to in CI, give or take 2 %.
 `FAILS 10%` answers that share of requests with an error. `SLOW` doubles every latency. `SILENT` serves and reports
 nothing of it. `LEAKS` takes ever more memory.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 
+from controller.domain.benchmark import NAME
 from controller.sim.merging import Tree
 
 FAILS = re.compile(r"FAILS (\d+(?:\.\d+)?)%")
+MEASURES = re.compile(rf"MEASURES ({NAME}) (\d+(?:\.\d+)?)")
 FLAKY = re.compile(r"FLAKY (\d+(?:\.\d+)?)%")
 ORDINARY_ERRORS = 0.001
 
@@ -27,6 +29,12 @@ def error_rate(tree: Tree) -> float:
     return max((ORDINARY_ERRORS, *found))
 
 
+def failing_file(tree: Tree) -> str | None:
+    """Where most requests fail. None: nowhere beyond the ordinary."""
+    found = [(float(share), path) for path, text in sorted(tree.items()) for share in FAILS.findall(text)]
+    return max(found)[1] if found else None
+
+
 def tests_of(tree: Tree) -> tuple[str, ...]:
     found = tuple(path for path in sorted(tree) if path.startswith("tests/"))
     return found or ("tests/(none)",)
@@ -35,3 +43,8 @@ def tests_of(tree: Tree) -> tuple[str, ...]:
 def flakiness(tree: Tree, test: str) -> float:
     """Probability that this test fails for no reason."""
     return max((float(share) / 100 for share in FLAKY.findall(tree.get(test, ""))), default=0.0)
+
+
+def measured(tree: Tree) -> dict[str, float]:
+    """Level of each benchmark, in its unit. Named by several files: the last of them, by path."""
+    return {name: float(level) for path in sorted(tree) for name, level in MEASURES.findall(tree[path])}

@@ -225,6 +225,13 @@ def test_incident_that_both_arms_share_pages_holds_and_is_over_when_it_is_over()
     assert not {Rule.ERRORS, Rule.LATENCY} & set(rules)
 
 
+def test_outage_that_both_arms_share_does_not_keep_a_sound_canary_from_being_promoted() -> None:
+    given_history = Given(history=Totals(requests=100_000, errors=100))
+    windows = [window(i, arm(30 if 5 <= i < 25 else 0, 100), arm(270 if 5 <= i < 25 else 0, 900)) for i in range(90)]
+    assert verdict_on(windows, given_history).rule is Rule.PROMOTED
+    assert verdict_on(windows, Given()).promotion.requests_needed is None
+
+
 def test_canary_that_fails_in_a_shared_incident_is_still_told_apart() -> None:
     given_history = Given(history=Totals(requests=100_000, errors=100))
     windows = [window(i, arm(60, 100), arm(180, 900)) for i in range(5)]
