@@ -394,5 +394,6 @@ async def _regression(r: Rollout, ports: Ports, look: Look | None, reason: str) 
 
 def _rule(look: Look | None) -> str:
     """The judge's own where it says so; else it went down, whatever the counts say."""
-    judged = look is not None and look.verdict.outcome is Says.ROLL_BACK
-    return look.verdict.rule.value if look is not None and judged else "canary/down"
+    if look is None or not (look.verdict.may_act_alone and look.verdict.outcome in TAKES_BACK):
+        return "canary/down"
+    return look.verdict.rule.value

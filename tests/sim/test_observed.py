@@ -129,6 +129,7 @@ async def test_canary_that_serves_and_reports_nothing_is_rolled_back_as_absent()
     await one_by_one(sim, GOOD, SILENT)
     found = [one.event for one in await events(sim, e.RegressionFound)]
     assert [one.verdict.rule for one in found if isinstance(one, e.RegressionFound) and one.verdict] == [Rule.ABSENT]
+    assert [one.decision.rules[0] for one in found if isinstance(one, e.RegressionFound)] == [Rule.ABSENT.value]
     restored = (await events(sim, e.TrafficRestored))[0].event
     assert isinstance(restored, e.TrafficRestored)
     assert restored.badness is None  # nobody can count the end of silence on another release
