@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -211,8 +212,12 @@ def on_stage(
     *changes: Change,
     env: Mapping[str, str] = NONE,
     setting: Mapping[str, str] = NONE,
+    failures: int = 0,
 ) -> Iterator[Stage]:
-    """The shop live with its users; the first change is asked for. `setting`: what differs from the demo's settings."""
+    """The shop live with its users, and the first change asked for once so many of their requests have failed.
+
+    `setting`: what differs from the demo's settings.
+    """
     repo = repository(folder / "shop", EXAMPLES / "shop")
     stage = Stage(folder, State(repo / ".flyball"), repo)
     stage.switch()
@@ -230,7 +235,8 @@ def on_stage(
         assert controller.poll() is None, said.read_text()
         port = stage.state.port("shop")
         assert port is not None
-        with traffic(port, folder, profile=PROFILE, rps=RPS):
+        with traffic(port, folder, profile=PROFILE, rps=RPS) as users:
+            until(lambda: _failed(users) >= failures, LIVE_WITHIN_S, f"{failures} requests have failed")
             stage.ask(changes[0])
             yield stage
 
@@ -267,6 +273,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _failed(users: Path) -> int:
+    return int(json.loads(users.read_text())["failed"]) if users.exists() else 0
 
 
 def _moment(text: str | None) -> datetime | None:

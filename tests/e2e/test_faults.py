@@ -97,7 +97,8 @@ def test_dependency_that_is_down_for_both_versions_is_paged_and_nothing_is_rolle
 
 def test_noise_of_single_instances_rolls_no_innocent_change_back(tmp_path: Path) -> None:
     """Three releases, each with dice of its own."""
-    with on_stage(tmp_path, *INNOCENT, env={"SHOP_FAULTS": "noise"}, setting=THREE_INSTANCES) as stage:
+    noisy = {"SHOP_FAULTS": "noise"}
+    with on_stage(tmp_path, *INNOCENT, env=noisy, setting=THREE_INSTANCES, failures=15) as stage:
         for change in INNOCENT:
             if change is not INNOCENT[0]:
                 stage.ask(change)
