@@ -172,17 +172,21 @@ class Stage:
             back_at=datetime.fromisoformat(back.body["traffic_back_at"]),
         )
 
-    def confirmed(self) -> None:
-        until(lambda: self.not_regressed() and self.seen("ReleaseConfirmed"), ENDED_WITHIN_S, "the change is confirmed")
+    def confirmed(self, unless: str = "") -> bool:
+        """False: whoever is on call was told by the rule `unless` that it is held."""
+        until(
+            lambda: self.not_regressed() and (self.seen("ReleaseConfirmed") or (unless and self.told(unless))),
+            ENDED_WITHIN_S,
+            "the change is confirmed",
+        )
+        return self.seen("ReleaseConfirmed") is not None
 
     def paged(self, rule: str) -> None:
         """Whoever is on call hears of it; nothing was rolled back until then."""
-        key = f"/{self.release}/{rule}"
-        until(
-            lambda: self.not_regressed() and [m for m in self.state.messages() if m["key"].endswith(key)],
-            ENDED_WITHIN_S,
-            f"somebody is paged by {rule}",
-        )
+        until(lambda: self.not_regressed() and self.told(rule), ENDED_WITHIN_S, f"somebody is paged by {rule}")
+
+    def told(self, rule: str) -> bool:
+        return any(message["key"].endswith(f"/{self.release}/{rule}") for message in self.state.messages())
 
     def renewed(self, times: int) -> None:
         """The canary keeps its users for so many more renewals of its weight."""

@@ -96,18 +96,17 @@ def test_dependency_that_is_down_for_both_versions_is_paged_and_nothing_is_rolle
 
 
 def test_noise_of_single_instances_rolls_no_innocent_change_back(tmp_path: Path) -> None:
-    """Three releases, each with dice of its own."""
+    """Three releases, each with dice of its own. A phi above 10, which so few minutes may show, holds and pages."""
     noisy = {"SHOP_FAULTS": "noise"}
     with on_stage(tmp_path, *INNOCENT, env=noisy, setting=THREE_INSTANCES, failures=15) as stage:
         for change in INNOCENT:
             if change is not INNOCENT[0]:
                 stage.ask(change)
-            stage.confirmed()
+            if not stage.confirmed(unless="canary/too-noisy"):
+                return
             promoted = stage.seen("Promoted")
             assert promoted is not None
             verdict = promoted.body["verdict"]
-            log.info(
-                "noise: phi %d/1000 %s, %s", *(verdict["phi"][k] for k in ("milli", "source")), verdict["sentence"]
-            )
+            log.info("noise: phi %.1f, %s", verdict["phi"]["milli"] / 1000, verdict["sentence"])
             assert verdict["phi"]["source"] == "measured"
             assert verdict["baseline"]["errors"] > 0
