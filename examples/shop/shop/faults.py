@@ -53,7 +53,7 @@ class Switchboard:
             env.get("SHOP_FAULTS", ""), everything, "SHOP_FAULTS"
         )
         self._file = Path(env["SHOP_FAULTS_FILE"]) if env.get("SHOP_FAULTS_FILE") else None
-        self._in_file: frozenset[str] = frozenset()
+        self._now = self._always & AT_REQUESTS
         self._look_at = monotonic()
         seed = f"{env.get('SHOP_FAULTS_SEED', '0')} {env.get('SERVICE_INSTANCE_ID', '')}"
         self.dice = random.Random(seed)  # noqa: S311  chance, no secret
@@ -67,8 +67,8 @@ class Switchboard:
         if self._file is not None and monotonic() >= self._look_at:
             self._look_at = monotonic() + LOOK_EVERY_S
             text = self._file.read_text() if self._file.exists() else ""
-            self._in_file = names_in(text, AT_REQUESTS, str(self._file))
-        return (self._always | self._in_file) & AT_REQUESTS
+            self._now = self._always & AT_REQUESTS | names_in(text, AT_REQUESTS, str(self._file))
+        return self._now
 
     def delay_s(self, on: frozenset[str]) -> float:
         delay_s = SLOWER_S if "slow-median" in on else 0.0
