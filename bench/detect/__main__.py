@@ -78,7 +78,8 @@ def _alpha(text: str) -> int:
 def sizes_of(options: argparse.Namespace) -> Sizes:
     alphas = tuple(sorted(set(options.alpha_ppm or (1_000, 10_000))))
     if options.quick:
-        return Sizes(effect_runs=60, null_runs=200, peer_null_runs=200, alphas_ppm=alphas, rates=(0.5, 5.0))
+        few = min(options.null_runs, 200)
+        return Sizes(min(options.runs, 60), few, few, alphas, rates=(0.5, 5.0))
     return Sizes(options.runs, options.null_runs, min(options.null_runs, 20_000), alphas)
 
 

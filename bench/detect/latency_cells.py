@@ -15,6 +15,8 @@ from .durations import Cells, Slowness
 from .error_cells import named
 from .ours import Combined, ErrorsTest, LatencyTest, Test, guessed_rates
 
+NULL_PART = 5  # one in so many null rollouts, where the null is no edge or is a shared incident
+
 
 def tests_of(cells: Cells, boundaries: Boundaries, tolerance_buckets: int) -> list[Test]:
     config = JudgeConfig(tolerance_buckets=tolerance_buckets)
@@ -25,20 +27,22 @@ def tests_of(cells: Cells, boundaries: Boundaries, tolerance_buckets: int) -> li
     ]
 
 
-def judges(rng: np.random.Generator, cells: Cells, boundaries: Boundaries, rps: float, sizes: Sizes) -> Found:
-    """E2 over the boundaries alone, without and with tolerance, and the whole judge: errors half, as by default.
+def strict(cells: Cells, boundaries: Boundaries, sizes: Sizes) -> Found:
+    """E2 over the boundaries alone and without tolerance: of equals, the hardest null."""
+    tests = tests_of(cells, boundaries, 0)
+    return named({"E2": Combined(tests, [MICRO // len(tests)] * len(tests))}, sizes.alphas_ppm)
+
+
+def tolerant(rng: np.random.Generator, cells: Cells, boundaries: Boundaries, rps: float, sizes: Sizes) -> Found:
+    """E2 with tolerance, and the whole judge as it is by default: errors half.
 
     Errors do not change with latency: both arms fail at the base rate.
     """
-    config, tests = JudgeConfig(), len(boundaries.indices)
+    config, count = JudgeConfig(), len(boundaries.indices)
     failing = ErrorsTest(traffic.draw(rng, traffic.NULLS[0], rps, len(cells.canary)), config)
-    tolerant = tests_of(cells, boundaries, config.tolerance_buckets)
-    halves = [config.errors_weight_ppm, *[(MICRO - config.errors_weight_ppm) // tests] * tests]
-    kinds = {
-        "E2": Combined(tests_of(cells, boundaries, 0), [MICRO // tests] * tests),
-        "E2 tol 9 %": Combined(tolerant, [MICRO // tests] * tests),
-        "judge": Combined([failing, *tolerant], halves),
-    }
+    tests = tests_of(cells, boundaries, config.tolerance_buckets)
+    halves = [config.errors_weight_ppm, *[(MICRO - config.errors_weight_ppm) // count] * count]
+    kinds = {"E2 tol 9 %": Combined(tests, [MICRO // count] * count), "judge": Combined([failing, *tests], halves)}
     return named(kinds, sizes.alphas_ppm)
 
 
@@ -59,31 +63,45 @@ def latency(rng: np.random.Generator, sizes: Sizes) -> Iterator[Cell]:
     for rps in sizes.rates:
         for slowness in durations.NULLS:
             tell(f"latency, {rps} canary requests a second: {slowness.name}")
-            tally = gathered(rng, sizes.null_runs, BATCH, _latency_null(slowness, rps, sizes))
-            peers = gathered(rng, sizes.effect_runs, ROOMY_BATCH, _latency_all(slowness, rps, sizes, mine=False))
-            tally.minutes |= peers.minutes
+            many = sizes.null_runs if slowness is durations.NULLS[0] else max(1, sizes.null_runs // NULL_PART)
+            tally = gathered(rng, many, BATCH, _strict(slowness, rps, sizes))
+            few = gathered(rng, max(1, sizes.null_runs // NULL_PART), BATCH, _tolerant(slowness, rps, sizes))
+            others = gathered(rng, sizes.effect_runs, ROOMY_BATCH, _all(slowness, rps, sizes, mine=False))
+            tally.minutes |= few.minutes | others.minutes
             yield from tally.cells("latency", rps, slowness.name, is_null=True)
         for slowness in durations.EFFECTS:
             tell(f"latency, {rps} canary requests a second: {slowness.name}")
-            tally = gathered(rng, sizes.effect_runs, ROOMY_BATCH, _latency_all(slowness, rps, sizes, mine=True))
+            tally = gathered(rng, sizes.effect_runs, ROOMY_BATCH, _all(slowness, rps, sizes, mine=True))
             yield from tally.cells("latency", rps, slowness.name, is_null=False)
 
 
-def _latency_null(slowness: Slowness, rps: float, sizes: Sizes) -> Judged:
+def _strict(slowness: Slowness, rps: float, sizes: Sizes) -> Judged:
     def judged(rng: np.random.Generator, runs: int) -> Found:
         boundaries = durations.draw_boundaries(rng, rps, JudgeConfig())
-        edges = durations.edges_of(boundaries, (1,))
-        return judges(rng, durations.draw(rng, slowness, rps, runs, edges), boundaries, rps, sizes)
+        cells = durations.draw(rng, slowness, rps, runs, durations.edges_of(boundaries, ()))
+        return strict(cells, boundaries, sizes)
 
     return judged
 
 
-def _latency_all(slowness: Slowness, rps: float, sizes: Sizes, *, mine: bool) -> Judged:
+def _tolerant(slowness: Slowness, rps: float, sizes: Sizes) -> Judged:
+    config = JudgeConfig()
+
+    def judged(rng: np.random.Generator, runs: int) -> Found:
+        boundaries = durations.draw_boundaries(rng, rps, config)
+        edges = durations.edges_of(boundaries, (config.tolerance_buckets,))
+        return tolerant(rng, durations.draw(rng, slowness, rps, runs, edges), boundaries, rps, sizes)
+
+    return judged
+
+
+def _all(slowness: Slowness, rps: float, sizes: Sizes, *, mine: bool) -> Judged:
     def judged(rng: np.random.Generator, runs: int) -> Found:
         cells = durations.draw(rng, slowness, rps, runs)
         found = peers(cells)
         if mine:
-            found |= judges(rng, cells, durations.draw_boundaries(rng, rps, JudgeConfig()), rps, sizes)
+            boundaries = durations.draw_boundaries(rng, rps, JudgeConfig())
+            found |= strict(cells, boundaries, sizes) | tolerant(rng, cells, boundaries, rps, sizes)
         return found
 
     return judged

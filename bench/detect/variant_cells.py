@@ -25,7 +25,7 @@ from .traffic import BASE_RATE, SHARE, WINDOW_S, Arms, Numbers
 Crossings = dict[int, NDArray[np.int64]]
 Judge = Callable[[Arms, tuple[int, ...]], Crossings]
 DEFAULT = JudgeConfig()
-NULL_PART = 5  # null rollouts of a variant: one in so many of the others'
+NULL_PART = 20  # null rollouts of a variant: one in so many of the others'
 
 
 @dataclass(frozen=True)
