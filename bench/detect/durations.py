@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,8 @@ EFFECTS = (
 )
 
 
-class Cells(NamedTuple):
+@dataclass(frozen=True)
+class Cells:
     """Requests per cell: arrays (rollouts, windows, cells); cell `i` ends at edge `i`, the last one is open."""
 
     edges_ms: tuple[float, ...]
@@ -62,15 +64,14 @@ class Cells(NamedTuple):
 
     def beyond(self, canary_ms: float, baseline_ms: float) -> Arms:
         """Requests slower than an edge, of all."""
-        return Arms(
-            self.canary[:, :, self._after(canary_ms) :].sum(axis=2),
-            self.canary.sum(axis=2),
-            self.baseline[:, :, self._after(baseline_ms) :].sum(axis=2),
-            self.baseline.sum(axis=2),
-        )
+        canary, baseline = self._from_each_on
+        canary_cell, baseline_cell = (self.edges_ms.index(edge) + 1 for edge in (canary_ms, baseline_ms))
+        return Arms(canary[:, :, canary_cell], canary[:, :, 0], baseline[:, :, baseline_cell], baseline[:, :, 0])
 
-    def _after(self, edge: float) -> int:
-        return self.edges_ms.index(edge) + 1
+    @cached_property
+    def _from_each_on(self) -> tuple[Counts, Counts]:
+        canary, baseline = (counts[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] for counts in (self.canary, self.baseline))
+        return canary, baseline
 
 
 def slower_than(mixture: Mixture, ms: float) -> float:

@@ -22,6 +22,7 @@ from controller.domain.verdict import Boundaries, JudgeConfig
 from .traffic import Arms, Counts, Flags, Numbers
 
 NEVER = -1  # in place of the window of a first crossing
+WORTH_PACKING = 0.6  # of the windows; when more say something, moving them costs more than it saves
 SLACK = 0.1  # nats; screening in single precision must not lose a rollout to rounding, which stays below 0.01
 
 
@@ -78,7 +79,7 @@ class LatencyTest:
     def highest(self) -> Numbers:
         both = (self.arms.canary_total > 0) & (self.arms.baseline_total > 0)
         x, n, y, m, guessed = _pack(both, *self.arms, self.guessed)
-        guessed[guessed == 0] = 0.5  # padding; no requests, no evidence
+        guessed[guessed == 0] = 0.5  # where there are no requests
         return _highest(block_steps(PackedArms(x, n, y, m), guessed, multiples(self.config)))
 
     def steps(self, chosen: Flags) -> Iterator[Numbers]:
@@ -130,15 +131,19 @@ def rare_event_steps(arms: Arms | PackedArms, null_ratio: float, ratios: Sequenc
 
 
 def block_steps(arms: Arms | PackedArms, guessed: Numbers, ratios: Sequence[float]) -> Iterator[Numbers]:
-    """E2's increments of each alternative, in nats."""
+    """E2's increments of each alternative, in nats.
+
+    With worse = the alternative's odds, its rate is worse / (1 + worse) and the pooled one `pooled` / (1 + worse).
+    """
     x, n, y, m = _where_both(arms)
     bad, good, share = x + y, n + m - x - y, n / np.maximum(n + m, 1)
     odds, apart = guessed / (1 - guessed), guessed * (1 - share)
     fixed = y * np.log(guessed) + (m - y) * np.log1p(-guessed) + x * np.log(odds)
     for ratio in ratios:
         worse = odds * ratio
-        pooled = apart + share * worse / (1 + worse)
-        yield fixed + x * math.log(ratio) - n * np.log1p(worse) - bad * np.log(pooled) - good * np.log1p(-pooled)
+        pooled = apart * (1 + worse) + share * worse
+        rest = m * np.log1p(worse) - bad * np.log(pooled) - good * np.log(1 + worse - pooled)
+        yield fixed + x * math.log(ratio) + rest
 
 
 def _where_both(arms: Arms | PackedArms) -> Iterator[Numbers]:
@@ -185,7 +190,9 @@ def _telling(arms: Arms) -> Flags:
 
 
 def _pack(kept: Flags, *columns: Counts | Numbers) -> list[Numbers]:
-    """Each row's kept entries moved to its left: quiet windows cost nothing."""
+    """Each row's kept entries, moved to its left where many are not: quiet windows cost nothing."""
+    if kept.mean() > WORTH_PACKING:
+        return [np.where(kept, column, 0).astype(np.float32) for column in columns]
     rows, places = np.nonzero(kept)
     sizes = kept.sum(axis=1)
     shape = (len(kept), max(1, int(sizes.max(initial=0))))
