@@ -21,6 +21,7 @@ from .cells import Cell, Sizes
 from .error_cells import errors
 from .latency_cells import latency
 from .noise_cells import noisy
+from .traffic import CANARY_RPS
 from .variant_cells import variants
 
 SECTIONS = ("errors", "latency", "noise", "bound", "variants")
@@ -54,6 +55,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--alpha-ppm", type=_alpha, action="append", help="false alarms allowed, in millionths; may be given again "
         "(default 1000, which is the judge's own, and 10000)",
     )  # fmt: skip
+    parser.add_argument(
+        "--rps", type=float, choices=CANARY_RPS, action="append", help="only these canary requests a second; may be "
+        "given again (default: all; a selection draws other rollouts than all do)",
+    )  # fmt: skip
     parser.add_argument("--only", choices=SECTIONS, action="append", help="may be given again (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every cell there")
     parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same rollouts (%(default)s)")
@@ -79,8 +84,9 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
     alphas = tuple(sorted(set(options.alpha_ppm or (1_000, 10_000))))
     if options.quick:
         few = min(options.null_runs, 200)
-        return Sizes(min(options.runs, 60), few, few, alphas, rates=(0.5, 5.0))
-    return Sizes(options.runs, options.null_runs, min(options.null_runs, 20_000), alphas)
+        return Sizes(min(options.runs, 60), few, few, alphas, rates=tuple(options.rps or (0.5, 5.0)))
+    rates = tuple(options.rps or CANARY_RPS)
+    return Sizes(options.runs, options.null_runs, min(options.null_runs, 20_000), alphas, rates)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,8 +1,7 @@
 """The cells of the tables: each a method, a scenario and a traffic rate, with how many rollouts it flagged and when.
 
-Ours and the peers judge the same simulated rollouts. A cell of a null scenario counts false alarms; one of an effect
-counts detections. The judge promises per rollout, so nulls are run at its default alpha (0.001) and, as the effects,
-at 0.01.
+A cell of a null scenario counts false alarms; one of an effect counts detections, and there all methods judge the same
+simulated rollouts. The judge promises per rollout: alpha is its default (0.001) and, as effects are compared, 0.01.
 """
 
 from __future__ import annotations

@@ -72,7 +72,6 @@ def errors(rng: np.random.Generator, sizes: Sizes) -> Iterator[Cell]:
     for rps in sizes.rates:
         for scenario in (*traffic.NULLS, traffic.EDGE):
             tell(f"errors, {rps} canary requests a second: {scenario.name}")
-
             tally = gathered(rng, sizes.null_runs, BATCH, _judged(scenario, rps, ours_of))
             if scenario is not traffic.EDGE:
                 tally.minutes |= _peers_of_null(rng, sizes, scenario, rps).minutes
@@ -82,7 +81,6 @@ def errors(rng: np.random.Generator, sizes: Sizes) -> Iterator[Cell]:
                     yield cell
         for scenario in traffic.EFFECTS:
             tell(f"errors, {rps} canary requests a second: {scenario.name}")
-
             everybody = _judged(scenario, rps, lambda arms: ours_of(arms) | peers(arms))
             tally = gathered(rng, sizes.effect_runs, BATCH, everybody)
             yield from tally.cells("errors", rps, scenario.name, is_null=False)

@@ -54,8 +54,12 @@ def text_of(cell: Cell) -> str:
     """Percent flagged; of a null with its 95 % interval, of an effect with the median minutes where half are found."""
     if cell.is_null:
         low, high = cell.interval_percent
-        return f"{cell.percent:.3g} ({low:.2g} to {high:.2g})"
-    return f"{cell.percent:.3g}" + (f" / {cell.median_minutes:.1f} m" if cell.median_minutes is not None else "")
+        return f"{percent(cell.percent)} ({percent(low, 2)} to {percent(high, 2)})"
+    return percent(cell.percent) + (f" / {cell.median_minutes:.1f} m" if cell.median_minutes is not None else "")
+
+
+def percent(value: float, digits: int = 3) -> str:
+    return "100" if value > 99.95 else f"{value:.{digits if value < 99 else 3}g}"
 
 
 def promise_lines(cells: Sequence[Cell]) -> Iterator[str]:
@@ -136,10 +140,11 @@ def bound_lines(rows: Sequence[Bounded]) -> Iterator[str]:
     yield "| canary rps | effect | alpha | null: at most | oracle | split | split, no coin | ours |"
     yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
-        mine = "; ".join(f"{method} {percent:.3g}" for method, percent in row.ours.items())
+        mine = "; ".join(f"{method} {percent(found)}" for method, found in row.ours.items())
         yield (
             f"| {row.canary_rps:g} | {row.scenario} | {row.alpha_ppm / 1e6:g} | x{row.null_times:g} | "
-            f"{row.oracle_percent:.3g} | {row.split_percent:.3g} | {row.plain_split_percent:.3g} | {mine} |"
+            f"{percent(row.oracle_percent)} | {percent(row.split_percent)} | {percent(row.plain_split_percent)} | "
+            f"{mine} |"
         )
 
 
