@@ -72,7 +72,8 @@ def promise_lines(cells: Sequence[Cell]) -> Iterator[str]:
         limit = alpha / 1e4
         _, high = worst.interval_percent
         kept = [cell for cell in mine if cell.interval_percent[1] <= limit]
-        verdict = "kept" if len(kept) == len(mine) else "not shown" if worst.percent <= limit else "BROKEN"
+        broken = any(cell.interval_percent[0] > limit for cell in mine)
+        verdict = "BROKEN" if broken else "kept" if len(kept) == len(mine) else "not shown"
         yield (
             f"- {verdict}: {method} at alpha {alpha / 1e6:g}: in {len(kept)} of {len(mine)} null cells the upper 95 % "
             f"bound of false alarms is at most alpha; the most is {worst.percent:.3g} % (bound {high:.3g} %) in "
