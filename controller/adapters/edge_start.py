@@ -43,8 +43,10 @@ class EdgeHandle:
     pid: int
     admin_url: str
     otlp_url: str
+    otlp_grpc: str  # host and port. Empty: not listening yet
     services: dict[Service, int]  # public ports
     token: str
+    otlp_token: str
 
     def url(self, service: Service) -> str:
         return f"http://{LOOPBACK}:{self.services[service]}"
@@ -52,6 +54,10 @@ class EdgeHandle:
     @property
     def authorization(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.token}"}
+
+    @property
+    def otlp_authorization(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.otlp_token}"}
 
 
 async def ensure_edge(folder: Path, config: EdgeConfig) -> EdgeHandle:
@@ -152,15 +158,21 @@ def tail(folder: Path) -> str:
         return log.read().decode(errors="replace").strip()
 
 
+def token_in(path: Path) -> str:
+    return path.read_text().strip()
+
+
 def handle_of(folder: Path) -> EdgeHandle | None:
     """As the files tell, whether or not somebody listens. None: no edge has said that it is ready."""
     try:
         ports = json.loads((folder / "ports.json").read_text())
         token = (folder / "token").read_text()
+        otlp_token = token_in(Path(ports["otlp_token_file"])) if "otlp_token_file" in ports else ""
     except FileNotFoundError:
         return None
     admin, otlp = (f"http://{LOOPBACK}:{ports[name]}" for name in ("admin", "otlp"))
-    return EdgeHandle(ports["pid"], admin, otlp, ports["services"], token)
+    grpc = f"{LOOPBACK}:{ports['otlp_grpc']}" if ports.get("otlp_grpc") else ""
+    return EdgeHandle(ports["pid"], admin, otlp, grpc, ports["services"], token, otlp_token)
 
 
 async def running(folder: Path) -> EdgeHandle | None:

@@ -83,6 +83,7 @@ class EdgeWorld:
             point.positive.bucket_counts.append(count)
         assert self.kit.handle is not None
         url, headers = f"{self.kit.handle.otlp_url}/v1/metrics", {"content-type": "application/x-protobuf"}
+        headers |= self.kit.handle.otlp_authorization
         answer = await self.kit.client.post(url, content=export.SerializeToString(), headers=headers)
         assert answer.status_code == 200
 
