@@ -59,10 +59,15 @@ class Tally:
     def add(self, requests: int, errors: int, latency: Mapping[int, int], layouts: int = EXPONENTIAL_BIT) -> None:
         self.requests += requests
         self.errors += errors
-        self.layouts |= layouts if latency else 0
+        if not latency:
+            return
+        self.layouts |= layouts
         mine = self.latency
         for bucket, count in latency.items():
-            mine[bucket] = mine.get(bucket, 0) + count
+            if bucket in mine:
+                mine[bucket] += count
+            else:
+                mine[bucket] = count
 
     def merge(self, other: Tally) -> None:
         self.add(other.requests, other.errors, other.latency, other.layouts)
@@ -183,8 +188,10 @@ class ServiceCounts:
         tally = counts.second(instance, second)
         tally.add(requests, errors, latency, layouts)
         tally.probes += probes
-        counts.total.add(requests, errors, {})
-        self.first_s = second if self.first_s is None else min(self.first_s, second)
+        counts.total.requests += requests
+        counts.total.errors += errors
+        if self.first_s is None or second < self.first_s:
+            self.first_s = second
         if route and not self.routes.add(counts.routes, route, second, requests, errors):
             self.excluded["requests of routes beyond those counted apart"] += requests
         return True

@@ -49,15 +49,19 @@ def exponential(point: Any, shift: int) -> tuple[Layout, Latency]:
     zero = point.zero_count
     if zero + sum(counts) != point.count:  # negative durations are missing from the sum
         raise PointRefused("its buckets do not add up to its count")
-    halvings = scale - SCALE
-    found: Latency = {LOWEST_BUCKET: zero} if zero else {}
-    bucket = positive.offset
-    for bucket, count in enumerate(counts, positive.offset):  # noqa: B007  the last one is looked at below
-        if count:
-            index = (bucket >> halvings) + shift
-            found[index] = found.get(index, 0) + count
-    outside = (bucket >> halvings) + shift > HIGHEST_BUCKET or (positive.offset >> halvings) + shift < LOWEST_BUCKET
-    return EXPONENTIAL, _clamped(found) if outside else found
+    halvings, offset = scale - SCALE, positive.offset
+    first, last = (offset >> halvings) + shift, (offset + len(counts) >> halvings) + shift
+    if halvings:
+        found: Latency = {}
+        for bucket, count in enumerate(counts, offset):
+            if count:
+                index = (bucket >> halvings) + shift
+                found[index] = found.get(index, 0) + count
+    else:
+        found = {bucket: count for bucket, count in enumerate(counts, first) if count}
+    if zero:
+        found[LOWEST_BUCKET] = found.get(LOWEST_BUCKET, 0) + zero
+    return EXPONENTIAL, found if first >= LOWEST_BUCKET and last <= HIGHEST_BUCKET else _clamped(found)
 
 
 def explicit(point: Any, shift: int) -> tuple[Layout, Latency]:

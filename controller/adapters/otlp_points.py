@@ -15,7 +15,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -26,7 +25,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from controller.adapters.otlp_counts import ServiceCounts
 from controller.adapters.otlp_histograms import SHIFT_TO_MS, PointRefused, explicit, exponential
-from controller.adapters.otlp_series import Kind, Series, SeriesBook, Total, kind_of, pairs, route_of, texts
+from controller.adapters.otlp_series import UNCOUNTED, Kind, Series, SeriesBook, Total, kind_of, pairs, route_of, texts
 from controller.adapters.otlp_wire import (
     Exemplar,
     ExponentialHistogram,
@@ -192,6 +191,7 @@ class Ingest:
                 said = f"{wanted.name} must be a histogram in s or ms, not {wanted.kind} in {wanted.unit!r}"
                 _reject(rejected, wanted.sender.counts, PointRefused("not a histogram in s or ms", said))
             return
+        horizon_ns, identity = self._horizon_ns(), (wanted.sender.identity, wanted.name, wanted.scope)
         convert = exponential if wanted.kind == "exponential_histogram" else explicit
         until = perf_counter() + SLICE_S
         for point in wanted.data.data_points:
@@ -199,13 +199,14 @@ class Ingest:
                 yield
                 until = perf_counter() + SLICE_S
             attributes = point.attributes[:]
-            spelling = (wanted.sender.identity, wanted.name, wanted.scope, b"".join(attributes))
-            series = self._book.find(spelling, partial(self._series, wanted, attributes))
-            if series is None:
+            spelling = (*identity, b"".join(attributes))
+            series = self._book.find(spelling) or self._book.meet(spelling, self._series(wanted, attributes))
+            if series is UNCOUNTED:
                 continue
             try:
                 if temporality not in {DELTA, CUMULATIVE}:
                     raise PointRefused("neither delta nor cumulative")  # noqa: TRY301  counted like the others
+                _check_time(point.time_unix_nano, horizon_ns)
                 counted = self._duration(series, point, *convert(point, shift), cumulative=temporality == CUMULATIVE)
             except PointRefused as refused:
                 _reject(rejected, series.counts, refused)
@@ -216,7 +217,6 @@ class Ingest:
     def _duration(self, series: Series, point: Any, layout: Any, latency: dict[int, int], *, cumulative: bool) -> bool:
         """Whether it was counted. Raises `PointRefused`."""
         time_ns, start_ns, requests = point.time_unix_nano, point.start_time_unix_nano, point.count
-        self._check_time(time_ns)
         if point.flags & NO_VALUE:
             return False
         if cumulative:
@@ -243,12 +243,8 @@ class Ingest:
             route=series.route,
         )
 
-    def _check_time(self, time_ns: int) -> None:
-        if not time_ns:
-            raise PointRefused("it has no time")
-        if time_ns // 1_000_000 > self._now_ms() + AHEAD_MS:
-            ahead = f"its time is more than {AHEAD_MS // 1000} s ahead: set the sender's clock"
-            raise PointRefused("time in the future", ahead)
+    def _horizon_ns(self) -> int:
+        return (self._now_ms() + AHEAD_MS) * 1_000_000
 
     def _series(self, wanted: Wanted, attributes: Sequence[bytes]) -> Series | None:
         """None: it is about no version of a watched service."""
@@ -282,13 +278,13 @@ class Ingest:
                 said = f"{wanted.name} must be a gauge or a cumulative up-down counter, not {wanted.kind}"
                 _reject(rejected, sender.counts, PointRefused("neither a gauge nor an up-down counter", said))
             return
-        until = perf_counter() + SLICE_S
+        until, horizon_ns = perf_counter() + SLICE_S, self._horizon_ns()
         for point in data.data_points:
             if perf_counter() >= until:
                 yield
                 until = perf_counter() + SLICE_S
             try:
-                self._check_time(point.time_unix_nano)
+                _check_time(point.time_unix_nano, horizon_ns)
                 milli = _milli(point)
             except PointRefused as refused:
                 _reject(rejected, sender.counts, refused)
@@ -298,6 +294,14 @@ class Ingest:
                 sender.counts.level(
                     sender.version, sender.instance, wanted.name, attributes=attributes, at_ms=at_ms, milli=milli
                 )
+
+
+def _check_time(time_ns: int, horizon_ns: int) -> None:
+    if not time_ns:
+        raise PointRefused("it has no time")
+    if time_ns > horizon_ns:
+        ahead = f"its time is more than {AHEAD_MS // 1000} s ahead: set the sender's clock"
+        raise PointRefused("time in the future", ahead)
 
 
 def _milli(point: Any) -> int | None:

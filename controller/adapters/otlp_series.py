@@ -52,6 +52,7 @@ class Series:
     kind: Kind = Kind.SERVED
     route: str = ""  # empty: none is named
     key: tuple[object, ...] = ()
+    used: bool = True  # since the last time that somebody was to be forgotten
     forgotten: bool = False
     delivered: dict[tuple[int, int], None] = field(default_factory=dict)  # (start, end) of the newest delta points
     lives: dict[int, Total] = field(default_factory=dict)  # by start
@@ -88,35 +89,45 @@ def _grown(last: Total, total: Total) -> Latency:
     return {bucket: count for bucket, count in grown.items() if count > 0}
 
 
+UNCOUNTED = Series(ServiceCounts(), version="", instance="")
+
+
 class SeriesBook:
     """Every series by what it says of itself. Its bytes are only the quick way: senders may reorder attributes."""
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
         self.since_ns = now_ns()  # cumulative lives that began before are not known whole
-        self._spelled: OrderedDict[tuple[object, ...], Series | None] = OrderedDict()
+        self._spelled: OrderedDict[tuple[object, ...], Series] = OrderedDict()
         self._series: OrderedDict[tuple[object, ...], Series] = OrderedDict()
 
-    def find(self, spelling: tuple[object, ...], read: Callable[[], Series | None]) -> Series | None:
-        """None: what this series tells of is not counted. `read` makes it anew, with its `key`."""
+    def find(self, spelling: tuple[object, ...]) -> Series | None:
+        """Series that are not counted are found as `UNCOUNTED`. None: it is met for the first time, `meet` it."""
         known = self._spelled.get(spelling)
-        if (known is None and spelling not in self._spelled) or (known is not None and known.forgotten):
-            known = self._first_met(spelling, read())
-        if known is not None:
-            self._series.move_to_end(known.key)
+        if known is None or known.forgotten:
+            return None
+        known.used = True
         return known
 
-    def _first_met(self, spelling: tuple[object, ...], read: Series | None) -> Series | None:
-        found = None if read is None else self._series.setdefault(read.key, read)
+    def meet(self, spelling: tuple[object, ...], read: Series | None) -> Series:
+        """`read=None`: what this series tells of is not counted."""
+        found = UNCOUNTED if read is None else self._series.setdefault(read.key, read)
         self._spelled[spelling] = found
         if len(self._spelled) > SPELLINGS_KEPT:
             self._spelled.popitem(last=False)
         if len(self._series) > SERIES_KEPT:
-            self._forget(self._series.popitem(last=False)[1])
+            self._forget_one()
         return found
 
-    def _forget(self, gone: Series) -> None:
-        """Were a forgotten life taken for a new one, its whole total would count again."""
+    def _forget_one(self) -> None:
+        """One that was not used of late. Were its life taken for a new one later, its whole total would count again."""
+        gone = self._series.popitem(last=False)[1]
+        for _ in range(SERIES_KEPT):
+            if not gone.used:
+                break
+            gone.used = False
+            self._series[gone.key] = gone
+            gone = self._series.popitem(last=False)[1]
         gone.forgotten = True
         gone.counts.excluded["series forgotten, too many at once"] += 1
         if gone.lives:
