@@ -207,19 +207,6 @@ async def test_other_services_and_health_checks_are_not_counted(world: World) ->
     assert world.windows()[0].canary.requests == 1
 
 
-async def test_explicit_buckets_give_requests_and_no_latency(world: World) -> None:
-    told = export()
-    metric = told.resource_metrics[0].scope_metrics[0].metrics[0]
-    attributes = list(metric.exponential_histogram.data_points[0].attributes)
-    point = metric.histogram.data_points.add(start_time_unix_nano=1, time_unix_nano=(START_MS + 1) * 10**6, count=4)
-    point.attributes.extend(attributes)
-    metric.histogram.aggregation_temporality = DELTA
-    await world.tell(told)
-    world.now += 2_000
-    (window,) = world.windows()
-    assert (window.canary.requests, window.canary.latency.total) == (4, 0)
-
-
 async def test_gzip_is_unpacked_and_a_bomb_is_not(world: World) -> None:
     packed = gzip.compress(export((8,)).SerializeToString())
     assert (await world.post(packed, content_encoding="gzip")).status_code == 200
