@@ -1,4 +1,4 @@
-"""From points to counts: both histograms, both temporalities, routes, gauges, callers, and what is left out and said."""
+"""From points to counts: histograms, temporalities, routes, gauges, callers, and what is left out and said."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
-import otlp_kit
-from otlp_kit import CALLED, CUMULATIVE, DELTA, START_MS, V1, V2, Counted, explicit, exponential, resource
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from otlp_kit import CALLED, CUMULATIVE, DELTA, START_MS, V1, V2, Counted, attributed, explicit, exponential, resource
 
 from controller.adapters import otlp_series
 from controller.adapters.otlp_counts import MOST_INSTANCES, ServiceCounts, latency_bucket
 from controller.adapters.otlp_windows import baseline_of, silences
 from controller.domain.counts import MOST_ROUTES
 
-OK, BAD = {"http.response.status_code": 200}, {"http.response.status_code": 500}
+OK: dict[str, str | int] = {"http.response.status_code": 200}
+BAD: dict[str, str | int] = {"http.response.status_code": 500}
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_same_explicit_bounds_are_compared(counted: Counted) -> None:
 
 
 def test_attributes_in_another_order_are_the_same_series(counted: Counted) -> None:
-    first = {"http.route": "/a", **OK}
+    first: dict[str, str | int] = {"http.route": "/a", **OK}
     counted.tell(exponential(10, first, temporality=CUMULATIVE, at_ms=START_MS + 100))
     counted.tell(exponential(12, dict(reversed(first.items())), temporality=CUMULATIVE, at_ms=START_MS + 200))
     assert counted.first().canary.requests == 12
@@ -197,7 +198,7 @@ def test_baseline_names_its_busiest_routes_first(counted: Counted) -> None:
 
 def gauge(
     value: float, *, version: str = V2, instance: str = "i-1", at: int = 500, state: str = "", kind: str = "gauge"
-) -> otlp_kit.ExportMetricsServiceRequest:
+) -> ExportMetricsServiceRequest:
     made, metrics = resource(version=version, instance=instance)
     metric = metrics.add(name="process.memory.usage", unit="By")
     data = metric.gauge if kind == "gauge" else metric.sum
@@ -206,7 +207,7 @@ def gauge(
         metric.sum.is_monotonic = kind == "monotonic"
     point = data.data_points.add(time_unix_nano=(START_MS + at) * 10**6, as_double=value)
     if state:
-        otlp_kit.attributed(point, {"state": state})
+        attributed(point, {"state": state})
     return made
 
 
@@ -244,7 +245,7 @@ def test_level_that_is_no_number_is_refused(counted: Counted, value: float) -> N
 
 
 def test_callers_own_metrics_count_for_the_version_that_they_called(counted: Counted) -> None:
-    called = {"service.peer.name": "shop", "flyball.peer.version": V2}
+    called: dict[str, str | int] = {"service.peer.name": "shop", "flyball.peer.version": V2}
     counted.tell(exponential(6, called | OK, name=CALLED, service="front", version="f1"))
     counted.tell(exponential(2, called | {"error.type": "timeout"}, name=CALLED, service="front", version="f1"))
     counted.tell(exponential(9, {"server.address": "shop"}, name=CALLED, service="front", version="f1"))
@@ -267,7 +268,7 @@ def test_windows_in_which_callers_asked_and_the_service_said_nothing_are_silent(
 # --- exemplars
 
 
-def with_exemplars(values: dict[str, float], status: int, version: str) -> otlp_kit.ExportMetricsServiceRequest:
+def with_exemplars(values: dict[str, float], status: int, version: str) -> ExportMetricsServiceRequest:
     made = exponential(len(values), {"http.response.status_code": status}, version=version)
     point = made.resource_metrics[0].scope_metrics[0].metrics[0].exponential_histogram.data_points[0]
     for trace, value in values.items():
