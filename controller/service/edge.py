@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -75,6 +76,7 @@ class Edge:
             await self._open_services(OtlpAddress(f"http://{LOOPBACK}:{otlp_port}", token))
             admin = self._admin(intake)
             admin_port = await self._listen("the admin port", 0, admin.server().listen)
+            check_free("otlp_grpc_port", self._config.otlp_grpc_port)
             self._announce(admin=admin_port, otlp=otlp_port)
             grpc = asyncio.create_task(self._grpc(intake, bearer), name="OTLP over gRPC")
             grpc.add_done_callback(lambda _: self._ending.set())
@@ -190,6 +192,16 @@ async def _ended(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
         await asyncio.wait({task})
+
+
+def check_free(setting: str, port: int) -> None:
+    """Of a port that is bound only after the edge has said that it is ready."""
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind((LOOPBACK, port))
+        except OSError as error:
+            raise port_taken(setting, port, error) from error
 
 
 def port_taken(setting: str, port: int, error: OSError) -> ConfigError:
