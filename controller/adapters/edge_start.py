@@ -167,7 +167,7 @@ def handle_of(folder: Path) -> EdgeHandle | None:
     try:
         ports = json.loads((folder / "ports.json").read_text())
         token = (folder / "token").read_text()
-        otlp_token = token_in(Path(ports["otlp_token_file"])) if "otlp_token_file" in ports else ""
+        otlp_token = token_in(told) if (told := Path(ports.get("otlp_token_file", folder))).is_file() else ""
     except FileNotFoundError:
         return None
     admin, otlp = (f"http://{LOOPBACK}:{ports[name]}" for name in ("admin", "otlp"))

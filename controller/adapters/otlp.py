@@ -1,8 +1,8 @@
 """OTLP over HTTP: metrics and traces, protobuf or JSON, plain or gzip, answered as the specification asks.
 
 A sender may retry on 429 and 503 only, so what can never be counted is answered 200 with `partial_success`, and what
-cannot be read 400, 413 or 415, with a `Status` that says why. Overload is 503, not 429: OpenTelemetry's own exporter
-for Python drops what is answered 429. Who may send and whether there is room is asked before the body is read.
+cannot be read 400, 413 or 415, with a `Status` that says why. Overload is 503: it is the receiver that is full, not one
+sender that sends too much. Who may send and whether there is room is asked before the body is read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from controller.adapters.edge_http import BadMessage, Head, Request, Response, SmallServer, body_length
 from controller.adapters.otlp_intake import LARGEST_BODY_BYTES, LARGEST_UNPACKED_BYTES, Bearer, BusyError, Intake
-from controller.adapters.otlp_points import Rejected
+from controller.adapters.otlp_wanted import Rejected
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 from controller.adapters.otlp_counts import EXPONENTIAL, HIGHEST_BUCKET, LOWEST_BUCKET, UNTIMED, Layout
+from controller.adapters.otlp_wanted import PointRefused
 from controller.domain.counts import BUCKETS_PER_DOUBLING, SCALE
 
 SHIFT_TO_MS = {"s": 80, "ms": 0}
@@ -25,14 +26,6 @@ FINEST_SCALE = 20  # of the OpenTelemetry SDKs
 MOST_BUCKETS = 8_192  # in a point; SDKs keep 160
 
 Latency = dict[int, int]  # count by scale-3 bucket of milliseconds
-
-
-class PointRefused(Exception):  # noqa: N818  it is answered as a rejected point
-    """The point cannot be counted, and sending it again cannot help. `cause` is one of few, for counting."""
-
-    def __init__(self, cause: str, message: str = "") -> None:
-        super().__init__(message or cause)
-        self.cause = cause
 
 
 def exponential(point: Any, shift: int) -> tuple[Layout, Latency]:

@@ -17,7 +17,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from controller.adapters.otlp_points import SLICE_S, Ingest, Rejected
+from controller.adapters.otlp_points import Ingest
+from controller.adapters.otlp_wanted import SLICE_S, Rejected
 from controller.adapters.otlp_wire import cut_traces
 
 MOST_WAITING = 64

@@ -10,22 +10,34 @@ A point [start, end] belongs to the second of its end.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, DataPointFlags
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from controller.adapters.otlp_counts import ServiceCounts
-from controller.adapters.otlp_histograms import SHIFT_TO_MS, PointRefused, explicit, exponential
+from controller.adapters.otlp_histograms import SHIFT_TO_MS, explicit, exponential
+from controller.adapters.otlp_levels import count_levels
 from controller.adapters.otlp_series import UNCOUNTED, Kind, Series, SeriesBook, Total, kind_of, pairs, route_of, texts
+from controller.adapters.otlp_wanted import (
+    CUMULATIVE,
+    DELTA,
+    NO_VALUE,
+    SLICE_S,
+    PointRefused,
+    Rejected,
+    Sender,
+    Wanted,
+    check_time,
+    reject,
+    times_taken_ns,
+)
 from controller.adapters.otlp_wire import (
     Exemplar,
     ExponentialHistogram,
@@ -41,57 +53,11 @@ CALLED_METRIC = "http.client.request.duration"
 CALLED_BYTES = CALLED_METRIC.encode()
 CALLEE = ("service.peer.name", "peer.service", "server.address")
 CALLEE_VERSION = "flyball.peer.version"
-DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
-CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 DATA = {"exponential_histogram": ExponentialHistogram, "histogram": Histogram, "gauge": Gauge, "sum": Sum}
 SENDERS_KEPT = 8_192
-SLICE_S = 0.001  # counted at a stretch
-AHEAD_MS = 60_000  # a point further in the future has a broken clock
 MOST_REQUESTS = 10**9  # of a point
-HIGHEST_LEVEL_MILLI = 10**18
-MOST_REASONS = 8  # told to a sender
 EXEMPLARS_READ = 4  # of a point
 TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """What a resource is. `counts=None`: of a service that nobody judges."""
-
-    identity: bytes
-    counts: ServiceCounts | None
-    version: str  # empty: it does not say
-    instance: str
-
-
-@dataclass(slots=True)
-class Rejected:
-    """Points of one export that were not counted, and why; the sender must not send them again."""
-
-    points: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
-
-    def add(self, reason: str) -> None:
-        self.points += 1
-        if reason in self.reasons or len(self.reasons) < MOST_REASONS:
-            self.reasons[reason] = self.reasons.get(reason, 0) + 1
-
-    @property
-    def message(self) -> str:
-        return "; ".join(f"{count} x {reason}" for reason, count in self.reasons.items())
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A metric that is counted, decoded. `kind`: the name of its data."""
-
-    sender: Sender
-    scope: bytes
-    name: str
-    unit: str
-    kind: str
-    data: Any
 
 
 class Ingest:
@@ -125,7 +91,7 @@ class Ingest:
             if wanted.name in {SERVED_METRIC, CALLED_METRIC}:
                 yield from self._durations(wanted, rejected, trace_id)
             else:
-                yield from self._levels(wanted, rejected)
+                yield from count_levels(wanted, rejected, times_taken_ns(self._now_ms()))
 
     def traces(self, export: ExportTraceServiceRequest, trace_id: Callable[[bytes], str] = bytes.hex) -> None:
         """Remembers failed server spans. `trace_id` says how this encoding spells one."""
@@ -187,11 +153,11 @@ class Ingest:
         shift = SHIFT_TO_MS.get(wanted.unit)
         temporality = getattr(wanted.data, "aggregation_temporality", None)
         if wanted.kind not in {"exponential_histogram", "histogram"} or shift is None:
-            if wanted.kind:
+            if wanted.kind and wanted.name == SERVED_METRIC:
                 said = f"{wanted.name} must be a histogram in s or ms, not {wanted.kind} in {wanted.unit!r}"
-                _reject(rejected, wanted.sender.counts, PointRefused("not a histogram in s or ms", said))
+                reject(rejected, wanted.sender.counts, PointRefused("not a histogram in s or ms", said))
             return
-        horizon_ns, identity = self._horizon_ns(), (wanted.sender.identity, wanted.name, wanted.scope)
+        times_ns, identity = times_taken_ns(self._now_ms()), (wanted.sender.identity, wanted.name, wanted.scope)
         convert = exponential if wanted.kind == "exponential_histogram" else explicit
         until = perf_counter() + SLICE_S
         for point in wanted.data.data_points:
@@ -200,16 +166,18 @@ class Ingest:
                 until = perf_counter() + SLICE_S
             attributes = point.attributes[:]
             spelling = (*identity, b"".join(attributes))
-            series = self._book.find(spelling) or self._book.meet(spelling, self._series(wanted, attributes))
+            series = self._book.find(spelling) or self._met(spelling, wanted, attributes)
             if series is UNCOUNTED:
                 continue
             try:
+                if series is None:
+                    raise PointRefused("its attributes are malformed")  # noqa: TRY301  counted like the others
                 if temporality not in {DELTA, CUMULATIVE}:
                     raise PointRefused("neither delta nor cumulative")  # noqa: TRY301  counted like the others
-                _check_time(point.time_unix_nano, horizon_ns)
+                check_time(point.time_unix_nano, *times_ns)
                 counted = self._duration(series, point, *convert(point, shift), cumulative=temporality == CUMULATIVE)
             except PointRefused as refused:
-                _reject(rejected, series.counts, refused)
+                reject(rejected, series.counts if series else wanted.sender.counts, refused)
                 continue
             if counted and point.exemplars:
                 _exemplars(series, point.exemplars[-EXEMPLARS_READ:], 1000 if wanted.unit == "s" else 1, trace_id)
@@ -243,11 +211,15 @@ class Ingest:
             route=series.route,
         )
 
-    def _horizon_ns(self) -> int:
-        return (self._now_ms() + AHEAD_MS) * 1_000_000
+    def _met(self, spelling: tuple[object, ...], wanted: Wanted, attributes: Sequence[bytes]) -> Series | None:
+        """For the first time. None: it cannot be read."""
+        try:
+            return self._book.meet(spelling, self._series(wanted, attributes))
+        except DecodeError:
+            return None
 
     def _series(self, wanted: Wanted, attributes: Sequence[bytes]) -> Series | None:
-        """None: it is about no version of a watched service."""
+        """None: it is about no version of a watched service. Raises `DecodeError`."""
         told = pairs(attributes)
         values, sender = texts(told), wanted.sender
         key = (
@@ -266,65 +238,15 @@ class Ingest:
         kind = kind_of(values, counts.health_route)
         return Series(counts, version, sender.instance, kind, route_of(values), key)
 
-    # --- gauges
-
-    def _levels(self, wanted: Wanted, rejected: Rejected) -> Iterator[None]:
-        sender, data = wanted.sender, wanted.data
-        if sender.counts is None:
-            return
-        summed = wanted.kind == "sum" and not data.is_monotonic and data.aggregation_temporality == CUMULATIVE
-        if wanted.kind != "gauge" and not summed:
-            if wanted.kind:
-                said = f"{wanted.name} must be a gauge or a cumulative up-down counter, not {wanted.kind}"
-                _reject(rejected, sender.counts, PointRefused("neither a gauge nor an up-down counter", said))
-            return
-        until, horizon_ns = perf_counter() + SLICE_S, self._horizon_ns()
-        for point in data.data_points:
-            if perf_counter() >= until:
-                yield
-                until = perf_counter() + SLICE_S
-            try:
-                _check_time(point.time_unix_nano, horizon_ns)
-                milli = _milli(point)
-            except PointRefused as refused:
-                _reject(rejected, sender.counts, refused)
-                continue
-            if milli is not None:
-                attributes, at_ms = b"".join(sorted(point.attributes[:])), point.time_unix_nano // 1_000_000
-                sender.counts.level(
-                    sender.version, sender.instance, wanted.name, attributes=attributes, at_ms=at_ms, milli=milli
-                )
-
-
-def _check_time(time_ns: int, horizon_ns: int) -> None:
-    if not time_ns:
-        raise PointRefused("it has no time")
-    if time_ns > horizon_ns:
-        ahead = f"its time is more than {AHEAD_MS // 1000} s ahead: set the sender's clock"
-        raise PointRefused("time in the future", ahead)
-
-
-def _milli(point: Any) -> int | None:
-    """In thousandths of the unit. None: nothing was recorded. Raises `PointRefused`."""
-    value = point.WhichOneof("value")
-    if value is None or point.flags & NO_VALUE:
-        return None
-    level = getattr(point, value)
-    if not math.isfinite(level) or abs(level) * 1000 > HIGHEST_LEVEL_MILLI:
-        raise PointRefused("its value is no number that can be kept")
-    milli: int = round(level * 1000)
-    return milli
-
-
-def _reject(rejected: Rejected, counts: ServiceCounts | None, refused: PointRefused) -> None:
-    rejected.add(str(refused))
-    if counts is not None:
-        counts.excluded[f"refused: {refused.cause}"] += 1
-
 
 def _exemplars(series: Series, raw: Sequence[bytes], ms_per_unit: int, trace_id: Callable[[bytes], str]) -> None:
     counts = series.counts.version(series.version)
-    for exemplar in map(Exemplar.FromString, raw):
+    try:
+        exemplars = [Exemplar.FromString(one) for one in raw]
+    except DecodeError:
+        series.counts.excluded["exemplars that cannot be read"] += len(raw)
+        return
+    for exemplar in exemplars:
         trace = trace_id(exemplar.trace_id)
         if not TRACE_ID.fullmatch(trace):
             continue

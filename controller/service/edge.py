@@ -217,6 +217,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options.add_argument("--dir", required=True, type=Path)
     options.add_argument("--config", required=True, type=Path)
     arguments = options.parse_args(words)
+    sys.setswitchinterval(0.001)  # users wait for a thread that reads JSON no longer than for a slice of counting
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     arguments.dir.mkdir(parents=True, exist_ok=True)
     with (arguments.dir / "lock").open("w") as lock:

@@ -140,6 +140,31 @@ def test_export_that_is_malformed_half_way_counts_nothing(counted: Counted) -> N
     assert not counted.counts.versions
 
 
+def test_point_with_malformed_attributes_is_refused_alone(counted: Counted) -> None:
+    told = exponential(4, OK)
+    points = told.resource_metrics[0].scope_metrics[0].metrics[0].exponential_histogram.data_points
+    points.append(points[0])
+    points[1].time_unix_nano += 1
+    body = told.SerializeToString()
+    at = body.index(b"http.response.status_code")
+    broken = body[:at] + b"\xff" * 25 + body[at + 25 :]
+    assert counted.ingest.metrics(broken).reasons == {"its attributes are malformed": 1}
+    assert counted.first().canary.requests == 4
+
+
+def test_point_of_long_ago_is_refused(counted: Counted) -> None:
+    (reason,) = counted.tell(exponential(1, OK, at_ms=START_MS - 3 * 3_600_000)).reasons
+    assert "minutes ago" in reason
+
+
+def test_exemplars_that_cannot_be_read_leave_the_point_counted(counted: Counted) -> None:
+    body = with_exemplars({"a" * 32: 1.0}, 500, V2).SerializeToString()
+    at = body.index(bytes.fromhex("a" * 32)) - 1
+    counted.ingest.metrics(body[:at] + b"\x7f" + body[at + 1 :])  # the id is said to be longer than the exemplar
+    assert counted.first().canary.errors == 1
+    assert counted.counts.excluded == {"exemplars that cannot be read": 1}
+
+
 def test_more_instances_than_are_told_apart_lose_no_request(counted: Counted) -> None:
     many = MOST_INSTANCES + 10
     for number in range(many):

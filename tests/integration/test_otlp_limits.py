@@ -15,9 +15,15 @@ from typing import Any
 import httpx2
 import pytest
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
+from edge_kit import now_ms
 from otlp_kit import START_MS, V2, Counted, attributed, exponential, resource
 
 from controller.adapters.edge_http import LOOPBACK, Request, Response, SmallServer, get_status
@@ -208,6 +214,27 @@ async def test_json_gauge_counts_like_protobuf(world: World) -> None:
     answer = await world.post(in_json(metric), headers=LETTERED | {"content-type": "application/json; charset=utf-8"})
     assert answer.status_code == 200
     assert world.counted.first().gauges[0].canary_milli == 4_096_000
+
+
+async def test_opentelemetrys_own_exporter_comes_again_when_it_is_told_to(world: World) -> None:
+    exporter = OTLPMetricExporter(
+        endpoint=f"{world.url}/v1/metrics",
+        headers={"authorization": f"Bearer {TOKEN}"},
+        compression=Compression.Gzip,
+        preferred_temporality={Histogram: AggregationTemporality.DELTA},
+        timeout=8,
+    )
+    resource = Resource.create({"service.name": "shop", "service.version": V2})
+    provider = MeterProvider([PeriodicExportingMetricReader(exporter, 1e6)], resource)
+    world.counted.now = now_ms()
+    provider.get_meter("test").create_histogram("http.server.request.duration", "s").record(0.05)
+    with world.intake.place(1), world.intake.place(1):
+        flushing = asyncio.create_task(asyncio.to_thread(provider.force_flush))
+        while not world.intake.turned_away:  # noqa: ASYNC110  the test's own limit ends it
+            await asyncio.sleep(0.01)
+    assert await flushing
+    assert world.counted.counts.versions[V2].total.requests == 1
+    await asyncio.to_thread(provider.shutdown)
 
 
 async def test_connection_is_kept_between_exports(world: World) -> None:
