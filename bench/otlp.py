@@ -2,8 +2,9 @@
 
 Points are what an instance of a watched service sends: one exponential histogram with ten filled buckets per route and
 status. CPU time, beside protobuf's own decoding of the same bytes into OpenTelemetry's messages, which is the least
-that a receiver with the generated classes could do. Then memory per series, and overload: an edge's proxy and receiver
-on one event loop, as in the product, while a process of senders without any pause offers what it can.
+that a receiver with the generated classes could do. Then memory per series, how long an edge takes to start, and
+overload: an edge's proxy and receiver on one event loop, as in the product, while a process of senders without any
+pause offers what it can.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import gzip
 import json
 import logging
 import platform
+import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_DELTA
@@ -40,6 +44,7 @@ VERSION = "1" * 40
 REQUESTS_A_POINT = 20
 SENDERS = 120  # without pause, and what was turned away they send again at once; the line holds 64
 LATENCY_SAMPLES = 300
+STARTS = 5
 
 
 def export(points: int, step: int, service: str = "shop", start_ms: int = NOW_MS, instance: str = "i-1") -> bytes:
@@ -210,6 +215,28 @@ async def overload(seconds: float, points: int) -> None:
         sys.exit(1)
 
 
+# --- start
+
+
+def start_s() -> tuple[float, float]:
+    """Seconds until an edge says that it is ready, and until it listens for gRPC too."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        service = {"name": "shop", "repository": "shop", "git_dir": name, "start": ["true"]}
+        (folder / "config.json").write_text(json.dumps({"services": [service]}))
+        words = [sys.executable, "-m", "controller.service.edge", "--dir", name, "--config", name + "/config.json"]
+        found: dict[str, float] = {}
+        began = time.perf_counter()
+        edge = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        while "otlp_grpc" not in found:
+            time.sleep(0.005)
+            known = json.loads(ports.read_text()) if (ports := folder / "ports.json").exists() else {}
+            found |= {name: time.perf_counter() - began for name in known if name not in found}
+        edge.terminate()
+        assert edge.wait(10) == 0
+    return found["admin"], found["otlp_grpc"]
+
+
 async def main() -> None:
     if sys.argv[1:2] == ["--send"]:
         await send(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))
@@ -231,6 +258,8 @@ async def measured() -> None:
     skipped = await counted(1_000, seconds, packed=False, service="unwatched")
     print(f"{'1,000 of a service that nobody judges':>50}: {skipped:>10,.0f} points/s")
     print(f"{'memory':>50}: {bytes_a_series():>10,.0f} bytes a series")
+    for ready, grpc in [start_s() for _ in range(STARTS)]:
+        print(f"{'an edge is ready, listens for gRPC':>50}: {ready:>10.2f} s, {grpc:.2f} s")
     logging.basicConfig(level=logging.WARNING, format="  the log says: %(message)s")
     await overload(max(6.0, 3 * seconds), 1_000)
 

@@ -185,3 +185,26 @@ async def test_running_edge_takes_other_gauges_and_refuses_another_port(kit: Edg
     await kit.up()
     with pytest.raises(ConfigError, match="otlp_grpc_port"):
         await ensure_edge(kit.folder, kit.config.model_copy(update={"otlp_grpc_port": 1}))
+
+
+async def test_exemplars_are_failed_traces_of_the_canary_slow_ones_behind_and_served_ones_of_the_baseline(
+    kit: EdgeKit,
+) -> None:
+    old, new = Commit("1" * 40), Commit("2" * 40)
+    for version, status, trace in ((new, 200, "a"), (new, 500, "b"), (old, 200, "c"), (old, 500, "d")):
+        told = exponential(1, {"http.response.status_code": status}, version=version, at_ms=now_ms())
+        point = told.resource_metrics[0].scope_metrics[0].metrics[0].exponential_histogram.data_points[0]
+        point.exemplars.add(as_double=0.5, trace_id=bytes.fromhex(trace * 32))
+        await send(kit, told)
+    found = await kit.telemetry.exemplars(SERVICE, canary=new, baseline=old)
+    assert (found.bad, found.good) == (("b" * 32, "a" * 32), ("c" * 32,))
+
+
+async def test_what_was_left_out_is_said_by_reason(kit: EdgeKit) -> None:
+    assert await kit.telemetry.excluded(SERVICE) == {}
+    await send(kit, exponential(1, {}, version=""))
+    await send(kit, exponential(1, {}, at_ms=now_ms() + 3_600_000))
+    assert await kit.telemetry.excluded(SERVICE) == {
+        "metrics without service.version": 1,
+        "refused: time in the future": 1,
+    }
