@@ -7,10 +7,12 @@ import click
 from controller import VERSION
 from controller.commands import clients, ledger, people, privacy, record, store, work
 from controller.commands.audit import audit
+from controller.commands.benchmarks import benchmarks
 from controller.commands.blame import blame_ai
 from controller.commands.demo import demo
 from controller.commands.pin import pin
 from controller.commands.rbac import rbac
+from controller.commands.replay import replay
 
 EPILOG = """\b
 Begin here:
@@ -18,6 +20,7 @@ Begin here:
   flyball init && flyball run "…"  one task on your own repository
   flyball status                   where everything is
   flyball show DELIVERY            why it went the way it did
+  flyball replay DELIVERY          the verdict on it, computed again from its record
   flyball stop                     everything forward stops, canaries go to stable
   flyball rbac report              what each agent may do, and what it has used
 """
@@ -49,6 +52,8 @@ for command in (
     people.hold,
     people.release,
     people.promote,
+    people.retry,
+    replay,
     people.unstick,
     people.stop,
     people.resume,
@@ -58,6 +63,7 @@ for command in (
     rbac,
     audit,
     blame_ai,
+    benchmarks,
     privacy.privacy,
     ledger.sign,
     ledger.witness,

@@ -33,7 +33,7 @@ TASK_BYTES = 20_000
 EVENT_ID_CHARS = 200  # a longer one is known by its digest
 WORDS_BYTES = 4_000
 ATTEMPTS = 10  # at an append whose stream moves on meanwhile
-Act = Literal["approve", "reject", "hold", "release", "promote", "unstick"]
+Act = Literal["approve", "reject", "hold", "release", "promote", "retry", "unstick"]
 Source = Literal["cli", "web", "api", "slack"]
 
 
@@ -119,6 +119,11 @@ class Intake:
             )
         if act == "unstick" and state.phase is not Phase.STUCK:
             raise Refused(f"{delivery} is {state.phase}, not stuck", f"Look at it: flyball show {delivery}")
+        if act == "retry" and state.phase is not Phase.DEPLOYING:
+            raise Refused(
+                f"{delivery} is {state.phase}: only a canary that is under way can be begun again",
+                'Ask for the change once more: flyball run "…"',
+            )
         bound = act in ("approve", "reject")
         acted = e.PersonActed(
             act=act,

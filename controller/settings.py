@@ -26,12 +26,16 @@ from rbac.load import SHIPPED
 FILE = "flyball.toml"
 STATE = ".flyball"
 MAX_BYTES = 200_000
+SCRAPES_IN_A_WINDOW = 2  # at least: one that is lost must not look like silence
 MIN_REASONING_DAYS = 184  # Regulation (EU) 2024/1689, article 19: six months
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$")]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,199}$")]
 Usd = Annotated[float, Field(gt=0, le=100_000)]
+Metric = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]{0,199}$")]
+LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}$")]
+Matcher = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}(=~|!~|!=|=)[^\n]{0,200}$")]  # value unquoted
 # No agent may touch what decides what agents may do, nor what runs outside the sandbox.
 PROTECTED = (
     ".github/**",
@@ -89,7 +93,7 @@ class ServiceSection(Section):
     environment: str = "production"
     health: str = "/health"
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    telemetry: Literal["auto", "otlp", "proxy"] = "auto"
+    telemetry: Literal["auto", "otlp", "proxy", "prometheus"] = "auto"
     otlp_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     otlp_grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     otlp_token_file: Path | None = None  # relative to flyball.toml. None: the edge makes one of its own
@@ -98,6 +102,36 @@ class ServiceSection(Section):
     probe_rps: Annotated[float, Field(ge=0, le=50)] = 0
     python: str = ""
     env: dict[str, str] = Field(default_factory=dict)
+    judge_process: bool = False  # True: canaries are judged by a process of their own, which may only look
+
+
+class PrometheusSection(Section):
+    """Where counts come from with service.telemetry = "prometheus": metrics of OpenTelemetry's names by default."""
+
+    url: str = ""  # what /api/v1 is below; required there
+    token_env: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""  # "": no token
+    scrape_seconds: Annotated[int, Field(ge=1, le=300)] = 5
+    requests: Metric = "http_server_request_duration_seconds_count"
+    errors: Annotated[tuple[Matcher, ...], Field(min_length=1, max_length=16)] = (
+        "http_response_status_code=~5..",
+        "error_type!=",
+    )
+    latency: Metric | Literal[""] = "http_server_request_duration_seconds_bucket"  # "": latency is not judged
+    latency_unit: Literal["s", "ms"] = "s"
+    service_label: LabelName = "job"
+    version_label: LabelName = "service_version"
+    instance_label: LabelName = "instance"
+    route_label: LabelName | Literal[""] = "http_route"  # "": no routes, and health checks count as requests
+    only: Annotated[tuple[Matcher, ...], Field(max_length=16)] = ()
+
+    @property
+    def scrape_ms(self) -> int:
+        return self.scrape_seconds * 1000
+
+    @property
+    def unit_ms(self) -> float:
+        """Milliseconds of one unit of the buckets' bounds."""
+        return 1000.0 if self.latency_unit == "s" else 1.0
 
 
 class AgentsSection(Section):
@@ -171,6 +205,22 @@ class PrivacySection(Section):
         return days
 
 
+class TelemetrySection(Section):
+    """Where Flyball tells about itself, over OTLP/HTTP."""
+
+    endpoint: str = ""  # the address before /v1/traces. "": OTEL_EXPORTER_OTLP_ENDPOINT; without it nothing is told
+    headers_env: str = ""  # environment variable with headers, like "authorization=Bearer …". "": none
+    timeout_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+    interval_seconds: Annotated[int, Field(ge=1, le=3_600)] = 10
+
+    @field_validator("endpoint")
+    @classmethod
+    def _an_address(cls, endpoint: str) -> str:
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise ValueError("begins with neither http:// nor https://")
+        return endpoint
+
+
 class BudgetSection(Section):
     call_usd: Usd = 0.5
     session_usd: Usd = 2.0
@@ -198,12 +248,14 @@ class Settings(Section):
     test: TestSection = TestSection()
     build: BuildSection = BuildSection()
     service: ServiceSection | None = None  # None: nothing is deployed
+    prometheus: PrometheusSection = PrometheusSection()
     rollout: RolloutPlan = RolloutPlan()
     judge: JudgeConfig = JudgeConfig()
     agents: AgentsSection = AgentsSection()
     gateway: GatewaySection = GatewaySection()
     ledger: LedgerSection = LedgerSection()
     privacy: PrivacySection = PrivacySection()
+    telemetry: TelemetrySection = TelemetrySection()
     budget: BudgetSection = BudgetSection()
     policy: PolicySection = PolicySection()
     bounds: Bounds = Bounds()
@@ -281,7 +333,29 @@ def parse(raw: dict[str, Any], where: str = FILE) -> Settings:
             raise ConfigError(
                 f"{where}: {key} is {value!r}", "Use lower-case letters, digits, dots, dashes and underscores"
             )
+    if settings.service is not None and settings.service.telemetry == "prometheus":
+        _check_prometheus(settings, where)
     return settings
+
+
+def _check_prometheus(settings: Settings, where: str) -> None:
+    if settings.service is not None and settings.service.judge_process:
+        raise ConfigError(
+            f"{where}: service.judge_process is true and service.telemetry is 'prometheus'",
+            "The judge's own process reads the edge's counts only: set one of the two otherwise",
+        )
+    if not settings.prometheus.url:
+        raise ConfigError(
+            f"{where}: service.telemetry is 'prometheus' and prometheus.url is not set",
+            'Set it, such as url = "http://127.0.0.1:9090" under [prometheus]',
+        )
+    width_ms, scrape_ms = settings.rollout.window_ms, settings.prometheus.scrape_ms
+    if width_ms < SCRAPES_IN_A_WINDOW * scrape_ms:
+        raise ConfigError(
+            f"{where}: rollout.window_ms is {width_ms}, shorter than two scrapes of "
+            f"prometheus.scrape_seconds = {settings.prometheus.scrape_seconds}",
+            f"Set rollout.window_ms to {SCRAPES_IN_A_WINDOW * scrape_ms} or more, or scrape more often",
+        )
 
 
 def _as_config_error(error: ValidationError, where: str) -> ConfigError:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from controller import VERSION
 from controller.adapters.anthropic_ import AnthropicModel
+from controller.adapters.blobs_read import ReadBlobs
 from controller.adapters.chat_local import LocalChat
 from controller.adapters.ci_execute import CiConfig
 from controller.adapters.ci_local import LocalCi
@@ -23,13 +24,17 @@ from controller.adapters.git import GitForge
 from controller.adapters.git_export import export
 from controller.adapters.git_import import checked_tip, import_repository
 from controller.adapters.grants import RbacGrants
+from controller.adapters.judge_process import JudgeProcess, judge_command
 from controller.adapters.mcp_client import McpTools
 from controller.adapters.policy_table import PolicyTable, TableParameters
+from controller.adapters.prometheus import PrometheusTelemetry
+from controller.adapters.prometheus_http import PrometheusApi
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.unserved import NoService
 from controller.adapters.workers import LocalWorkers
 from controller.agents.parts import SessionParts, SessionProgress
 from controller.agents.session import SessionRunner, checkpoints_in
+from controller.canary.court import InProcessCourt
 from controller.crew import Crew, Means, Surroundings, crew, opened_mounts
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft
@@ -60,6 +65,7 @@ from controller.service.heartbeat import beat, clock_source
 from controller.service.signing import plan_of, publication_of
 from controller.service.signing_child import signing
 from controller.service.sweep import Pace, Sweep
+from controller.service.telling_beside import telling
 from controller.settings import Settings, python_of
 from tools.belt import digest_of_definition
 from tools.gateway import Address
@@ -116,7 +122,7 @@ def edge_config(
         start=service.start,
         health=service.health,
         ready_seconds=settings.rollout.ready_seconds,
-        telemetry=CountSource(service.telemetry),
+        telemetry=CountSource.AUTO if service.telemetry == "prometheus" else CountSource(service.telemetry),
         gauges=service.gauges,
         probes=service.probes,
         probe_rps=service.probe_rps,
@@ -153,11 +159,19 @@ class Embedded:
     edge: EdgeLink | None  # None: no service is configured
     platform: EdgePlatform | NoService
     telemetry: Telemetry
+    judge: JudgeProcess | None  # None: canaries are judged in this process
     chat: LocalChat
 
     @property
     def hands(self) -> dict[Port, Hands]:
         return {"forge": self.forge, "ci": self.ci, "chat": self.chat, "platform": self.platform}
+
+    async def close(self) -> None:
+        """What it opened; the edge serves on."""
+        if self.edge is not None:
+            await self.edge.close()
+        if isinstance(self.telemetry, PrometheusTelemetry):
+            await self.telemetry.close()
 
     async def run_tests(self, path: Path, target: str) -> str:
         """An agent's own test run, in the sandbox and by the command that CI uses. `target` empty: all of them."""
@@ -198,9 +212,36 @@ async def embedded(
         sandbox=sandbox,
         edge=edge,
         platform=EdgePlatform(edge) if edge else NoService(),
-        telemetry=EdgeTelemetry(edge, label) if edge else NoService(),
+        telemetry=telemetry_of(settings, edge, label),
+        judge=judge_in(settings, folder, label),
         chat=LocalChat(folder.outbox, clock, clean),
     )
+
+
+def judge_in(settings: Settings, folder: Folder, label: Label) -> JudgeProcess | None:
+    """None: canaries are judged in the controller's own process."""
+    if settings.service is None or not settings.service.judge_process:
+        return None
+    command = judge_command(folder.edge, folder.blobs, label)
+    within_s = settings.bounded().step_seconds / 2  # the step also asks the platform, and may act
+    return JudgeProcess(command, ReadBlobs(folder.blobs), label, within_s=within_s)
+
+
+def telemetry_of(settings: Settings, edge: EdgeLink | None, label: Label) -> Telemetry:
+    """`edge=None`: no service is configured. Raises ConfigError for an address or a token that cannot be used."""
+    if edge is None or settings.service is None:
+        return NoService()
+    if settings.service.telemetry != "prometheus":
+        return EdgeTelemetry(edge, label)
+    section = settings.prometheus
+    token = os.environ.get(section.token_env, "") if section.token_env else ""
+    if section.token_env and not token:
+        raise ConfigError(
+            f"prometheus.token_env is {section.token_env!r}, and that environment variable is not set",
+            "Set it to the token, or remove token_env if the server asks for none",
+        )
+    api = PrometheusApi(section.url, token)
+    return PrometheusTelemetry(api, section, SystemClock(), health_route=settings.service.health, label=label)
 
 
 def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, settings: Settings, root: Path) -> Ports:
@@ -215,6 +256,7 @@ def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, sett
         ci=world.ci,
         platform=world.platform,
         telemetry=world.telemetry,
+        court=world.judge or InProcessCourt(world.telemetry, record.blobs),
         policy=policy_of(settings),
         bounds=settings.bounded(),
         repositories={repository.name: repository},
@@ -286,14 +328,24 @@ async def controller(
     heart = asyncio.create_task(beating(record, ports, settings.ledger.heartbeat_seconds), name="heartbeat")
     try:
         sweep = Sweep(ports, Loop(ports), lease, runner.run, pace or Pace())
-        async with signing(plan):
+        told = telling(
+            settings.telemetry,
+            folder.root,
+            settings.ledger.origin,
+            log=record.log,
+            clock=record.clock,
+            lease=lease,
+            owner=worker,
+        )
+        async with signing(plan), told:
             yield Controller(record, ports, sweep, world.edge, at_work.gateway.address)
     finally:
         heart.cancel()
         await asyncio.wait({heart})
         await at_work.close()
-        if world.edge is not None:
-            await world.edge.close()
+        if world.judge is not None:
+            await world.judge.close()
+        await world.close()
         record.close()
         workers.leave()
 

@@ -13,6 +13,7 @@ from controller.adapters import ci_pytest_plugin
 from controller.adapters.ci_results import Ending, Results, RunState, TestLine, Verdict, judge_command, judge_pytest
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Limits
+from controller.domain.benchmark import Benchmark
 
 PLUGIN = "flyball_results"
 
@@ -49,6 +50,7 @@ class Executed:
     output: str
     isolation: str
     duration_ms: int
+    benchmarks: tuple[Benchmark, ...] = ()
 
 
 async def execute(
@@ -73,7 +75,15 @@ async def execute(
     verdict: Verdict = (
         judge_pytest(config.python, ending, results) if pytest else judge_command(config.command, ending, results)
     )
-    return Executed(verdict.state, verdict.reason, tuple(results.tests), ran.output, ran.isolation, ran.duration_ms)
+    return Executed(
+        verdict.state,
+        verdict.reason,
+        tuple(results.tests),
+        "\n".join((ran.output, *results.refused)),
+        ran.isolation,
+        ran.duration_ms,
+        tuple(results.benchmarks.values()),
+    )
 
 
 def prepared(config: CiConfig) -> tuple[list[str], bool]:

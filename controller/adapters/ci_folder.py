@@ -3,6 +3,7 @@
 - `spec.json`: what to run; written once.
 - `state.json`: where it is; replaced by rename, so that a reader sees the old one or the new one.
 - `tests.jsonl`: one line per finished test, appended while it runs.
+- `benchmarks.json`: what its tests measured, written before the state that ends it.
 - `log.txt`: the output, once it has ended. `worker.txt`: what the worker itself had to say.
 - `lock`: held (flock) by whoever prepares or runs it. Nobody holds it and the state is not final: the worker is dead.
 """
@@ -14,7 +15,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from controller.adapters.ci_results import MOST_TESTS, RunState, TestLine
+from controller.domain.benchmark import Benchmark
 
 SLOT_POLL_S = 0.02
 
@@ -81,7 +83,8 @@ class RunFolder:
         draft.replace(self.path / name)
 
     def forget_tests(self) -> None:
-        (self.path / "tests.jsonl").unlink(missing_ok=True)
+        for name in ("tests.jsonl", "benchmarks.json"):
+            (self.path / name).unlink(missing_ok=True)
 
     def add_test(self, line: TestLine) -> None:
         with (self.path / "tests.jsonl").open("a") as file:
@@ -96,11 +99,18 @@ class RunFolder:
         whole, _, _ = text.rpartition("\n")
         return [TestLine(**json.loads(line)) for line in whole.splitlines()[:MOST_TESTS]]
 
+    def write_benchmarks(self, found: Sequence[Benchmark]) -> None:
+        self._replace("benchmarks.json", json.dumps([one.model_dump(mode="json") for one in found]))
+
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        """Empty: none were recorded, or the run has not ended."""
+        return tuple(Benchmark.model_validate(one) for one in json.loads(self.text("benchmarks.json") or "[]"))
+
     def write_log(self, text: str) -> None:
         (self.path / "log.txt").write_text(text)
 
     def text(self, name: str) -> str:
-        """The contents of `log.txt` or `worker.txt`. Empty: not written yet."""
+        """The contents of one of its files. Empty: not written yet."""
         try:
             return (self.path / name).read_text(errors="replace")
         except FileNotFoundError:

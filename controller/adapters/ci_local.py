@@ -129,6 +129,7 @@ class LocalCi:
             isolation=progress.isolation or self.sandbox.isolation,
             reason=progress.reason,
             log=folder.text("log.txt"),
+            benchmarks=folder.benchmarks() if progress.state.final else (),
         )
 
     def _keep_going(self, folder: RunFolder) -> None:

@@ -12,6 +12,8 @@ import os
 from typing import Any
 
 MOST_MESSAGE_CHARS = 2_000
+BENCHMARK = "flyball.benchmark."  # how the name of a recorded property begins
+MOST_SAMPLES = 1_000  # read out of one test: a line stays short, and whoever reads it says what is too much
 
 
 class Reporter:
@@ -45,10 +47,32 @@ class Reporter:
         skipped = [report for report in final if report.skipped]
         message = tail_of(failed[0]) if failed else reason_of(skipped[0]) if skipped else ""
         took = int(sum(report.duration for report in reports) * 1000)
-        self.say(kind="test", test=nodeid, passed=bool(final) and not failed, duration_ms=took, message=message)
+        passed = bool(final) and not failed
+        if passed and reports:
+            self.say_benchmarks(nodeid, reports[-1].user_properties)
+        self.say(kind="test", test=nodeid, passed=passed, duration_ms=took, message=message)
+
+    def say_benchmarks(self, test: str, properties: list[tuple[str, object]]) -> None:
+        """What the test recorded; a name recorded several times, or as a list, has several samples."""
+        found: dict[str, list[Any]] = {}
+        for name, value in properties:
+            if str(name).startswith(BENCHMARK):
+                many = value if isinstance(value, list | tuple) else [value]
+                found.setdefault(str(name)[len(BENCHMARK) :], []).extend(many)
+        for name, samples in found.items():
+            shown = [number_of(one) for one in samples[:MOST_SAMPLES]]
+            self.say(kind="benchmark", test=test, name=name[:MOST_MESSAGE_CHARS], samples=shown)
 
     def pytest_sessionfinish(self, session: Any, exitstatus: int) -> None:
         self.say(kind="finished", exit=int(exitstatus), collected=int(session.testscollected))
+
+
+def number_of(value: Any) -> float | str:
+    """As a plain number, whichever library's it is. What is none goes as its type's name, for the reader to refuse."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
+        return type(value).__name__
 
 
 def tail_of(report: Any) -> str:

@@ -9,16 +9,20 @@ with code 0 passes nothing.
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from controller.domain.benchmark import MOST_BENCHMARKS, Benchmark, benchmark_of
+
 MOST_TESTS = 20_000
 BY_SIGNAL = 128
 MOST_NAME_CHARS = 500
 MOST_MESSAGE_BYTES = 2_048
+MOST_REFUSED = 20  # benchmarks, in words
 NO_TESTS = "no tests were collected; add one or set `test.command`"
 OK, TESTS_FAILED, INTERRUPTED, INTERNAL, USAGE, NONE_COLLECTED = range(6)  # pytest.ExitCode
 
@@ -63,6 +67,8 @@ class Results:
         self.running: list[str] = []
         self.finished: tuple[int, int] | None = None  # (exit status, tests collected); None: the session has not ended
         self.unread = 0
+        self.benchmarks: dict[str, Benchmark] = {}
+        self.refused: list[str] = []  # benchmarks that were not taken, and why
 
     def add(self, line: bytes) -> None:
         try:
@@ -79,8 +85,27 @@ class Results:
             case "test" if len(self.tests) < MOST_TESTS:
                 took, message = int(str(said["duration_ms"])), str(said["message"])
                 self.ended(bounded(str(said["test"]), passed=said["passed"] is True, duration_ms=took, message=message))
+            case "benchmark":
+                samples = said["samples"]
+                self._measured(str(said["name"]), samples if isinstance(samples, list) else [])
             case _:
                 self.unread += 1
+
+    def _measured(self, name: str, samples: list[object]) -> None:
+        try:
+            found = benchmark_of(name, [one if isinstance(one, int | float) else math.nan for one in samples])
+        except ValueError as wrong:
+            self._refuse(str(wrong))
+            return
+        if name in self.benchmarks:
+            self._refuse(f"{name} was recorded by two tests; give each its own name")
+        elif len(self.benchmarks) >= MOST_BENCHMARKS:
+            self._refuse(f"{name} is one too many; record at most {MOST_BENCHMARKS} in a run")
+        else:
+            self.benchmarks[name] = found
+
+    def _refuse(self, why: str) -> None:
+        self.refused = [*self.refused, f"benchmark not taken: {why}"][:MOST_REFUSED]
 
     def ended(self, line: TestLine) -> None:
         self.running = [test for test in self.running if test != line.test]

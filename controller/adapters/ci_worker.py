@@ -42,6 +42,7 @@ def _run_and_record(folder: RunFolder, running: Progress) -> None:
         folder.write(replace(running, state=RunState.BROKEN, finished_at=now(), reason=str(error)))
         return
     folder.write_log(executed.output)
+    folder.write_benchmarks(executed.benchmarks)
     ended = replace(running, finished_at=now(), isolation=executed.isolation)
     folder.write(replace(ended, state=executed.state, reason=executed.reason))
 

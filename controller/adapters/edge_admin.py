@@ -1,6 +1,7 @@
 """What the controller may ask of the edge, and have it do: JSON on loopback, with a bearer token.
 
-409 is a definite no with nothing changed. Everything else that goes wrong leaves open whether it happened.
+A second token only looks: whoever judges production holds that one, and cannot change what it judges. 403 and 409 are
+a definite no with nothing changed. Everything else that goes wrong leaves open whether it happened.
 """
 
 from __future__ import annotations
@@ -25,6 +26,19 @@ from controller.errors import Permanent
 from controller.ports import PlatformStatus
 
 LARGEST_REQUEST_BYTES = 1 << 20
+# What the token that only looks may have. A route that is not listed is refused to it.
+READING = frozenset(
+    {
+        ("GET", "/health"),
+        ("GET", "/status"),
+        ("POST", "/windows"),
+        ("POST", "/baseline"),
+        ("POST", "/failures"),
+        ("POST", "/exemplars"),
+        ("POST", "/excluded"),
+        ("POST", "/traces"),
+    }
+)
 STATUS: TypeAdapter[PlatformStatus] = TypeAdapter(PlatformStatus)
 
 
@@ -37,6 +51,7 @@ class Admin:
     def __init__(
         self,
         token: str,
+        read_token: str,
         services: Mapping[str, EdgeService],
         effects: Effects,
         counts: Counts,
@@ -46,6 +61,7 @@ class Admin:
     ) -> None:
         self.asked_at = time.monotonic()
         self._token = token
+        self._read_token = read_token
         self._services = services
         self._effects = effects
         self._counts = counts
@@ -70,9 +86,12 @@ class Admin:
         return SmallServer(self.handle, most_body_bytes=LARGEST_REQUEST_BYTES)
 
     async def handle(self, request: Request) -> Response:
-        if not hmac.compare_digest(request.field("authorization").encode(), f"Bearer {self._token}".encode()):
+        if _holds(request, self._token):
+            self.asked_at = time.monotonic()
+        elif not _holds(request, self._read_token):
             return _json(401, {"message": "the bearer token is not the one in the edge's token file"})
-        self.asked_at = time.monotonic()
+        elif (request.method, request.path) not in READING:
+            return _only_looks(request)
         route = self._routes.get((request.method, request.path))
         if route is None:
             return _json(404, {"message": f"the edge has no {request.method} {request.path}"})
@@ -134,6 +153,16 @@ class Admin:
     async def _shutdown(self, _: Any) -> Any:
         self._shut_down()
         return {}
+
+
+def _holds(request: Request, token: str) -> bool:
+    return hmac.compare_digest(request.field("authorization").encode(), f"Bearer {token}".encode())
+
+
+def _only_looks(request: Request) -> Response:
+    told = f"the token in token.read only looks: {request.method} {request.path} is not for it"
+    logger.warning("%s", told)
+    return _json(403, {"message": told, "way_out": "Whoever may change production holds the token in the file token"})
 
 
 def _verb(body: Any) -> Verb:

@@ -1,8 +1,8 @@
 """The embedded platform and telemetry as the loop sees them, over the edge's admin API.
 
 An edge that has died is started again by the first question that finds it gone; it then serves the confirmed release
-and says that the canary lapsed. Every call ends well before its verb's deadline. 409 is the edge's definite no;
-anything else leaves open whether it happened, so it is `Unavailable` and the key tells.
+and says that the canary lapsed. Every call ends well before its verb's deadline. 403 and 409 are the edge's definite
+no; anything else leaves open whether it happened, so it is `Unavailable` and the key tells.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from controller.domain.events import Label
 from controller.domain.ids import Commit, EffectKey, Service
 from controller.domain.verbs import Verb
 from controller.domain.verdict import Exemplars
-from controller.errors import Permanent, Unavailable
+from controller.errors import ConfigError, Permanent, Unavailable
 from controller.ports import Baseline, PlatformStatus
 
 READ_WITHIN_S = 5.0
 MARGIN_S = 2.0  # an act's answer is due this long before its deadline
-OK, REFUSED, UNAUTHORISED = 200, 409, 401
+OK = 200
+REFUSED = frozenset({403, 409})
 STATUS: TypeAdapter[PlatformStatus] = TypeAdapter(PlatformStatus)
 BASELINE: TypeAdapter[Baseline] = TypeAdapter(Baseline)
 TRACES: TypeAdapter[list[TraceGroup]] = TypeAdapter(list[TraceGroup])
@@ -36,9 +37,15 @@ WINDOWS: TypeAdapter[list[WindowCounts]] = TypeAdapter(list[WindowCounts])
 
 
 class EdgeLink:
-    """Questions to the edge of one folder. With `config=None` a dead edge is left dead."""
+    """Questions to the edge of one folder. With `config=None` a dead edge is left dead.
 
-    def __init__(self, folder: Path, config: EdgeConfig | None) -> None:
+    `read_only`: with the token that only looks, by which no edge is started either.
+    """
+
+    def __init__(self, folder: Path, config: EdgeConfig | None = None, *, read_only: bool = False) -> None:
+        if read_only and config is not None:
+            raise ConfigError("a link that only looks cannot start an edge", "Open it without a configuration")
+        self._read_only = read_only
         self._folder = folder
         self._config = config
         self._client = httpx2.AsyncClient(trust_env=False, timeout=None)  # noqa: S113  every call has its own limit
@@ -67,12 +74,12 @@ class EdgeLink:
         if answer.status_code == OK:
             return answer.json()
         said = answer.json() if answer.headers.get("content-type") == "application/json" else {"message": answer.text}
-        if answer.status_code == REFUSED:
+        if answer.status_code in REFUSED:
             raise Permanent(said["message"], said.get("way_out", ""))
         raise Unavailable(f"the edge answered {path} with {answer.status_code}: {said['message']}", "Read its edge.log")
 
     async def _sent(self, method: str, path: str, **told: Any) -> httpx2.Response:
-        handle = handle_of(self._folder)
+        handle = handle_of(self._folder, read_only=self._read_only)
         if handle is not None:
             try:
                 return await self._send(handle, method, path, **told)
@@ -80,7 +87,10 @@ class EdgeLink:
                 if self._config is None:
                     raise
         if self._config is None:
-            raise Unavailable(f"no edge runs in {self._folder}", "Start it with ensure_edge()")
+            sought = "no edge that knows a token.read" if self._read_only else "no edge"
+            raise Unavailable(
+                f"{sought} runs in {self._folder}", "Start it with ensure_edge(), an older one's end first"
+            )
         return await self._send(await ensure_edge(self._folder, self._config), method, path, **told)
 
     async def _send(self, handle: EdgeHandle, method: str, path: str, **told: Any) -> httpx2.Response:

@@ -1,8 +1,8 @@
 """Find the running edge of a folder, or start it detached: whoever comes second finds the first one's.
 
 The folder tells everything: `lock` is held by a living edge, `ports.json` says where it listens, `token` lets its owner
-in, `edge.log` holds what it said. A running edge takes over a changed configuration where it can, and is left alone
-where it cannot.
+in, `token.read` lets somebody look, `edge.log` holds what it said. A running edge takes over a changed configuration
+where it can, and is left alone where it cannot.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ LOOK_EVERY_S = 0.05
 TAIL_BYTES = 2_000
 LARGEST_LOG_BYTES = 8 << 20
 OK = 200
+TOKEN, READ_TOKEN = "token", "token.read"  # in the edge's folder: of who may do everything, and of who may only look
 UNUSABLE = 2  # the edge's exit code when it could not start, and said why
 
 
@@ -46,7 +47,7 @@ class EdgeHandle:
     otlp_grpc: str  # host and port. Empty: not listening yet
     services: dict[Service, int]  # public ports
     token: str
-    otlp_token: str
+    otlp_token_file: Path  # read only when somebody wants to send
 
     def url(self, service: Service) -> str:
         return f"http://{LOOPBACK}:{self.services[service]}"
@@ -57,7 +58,7 @@ class EdgeHandle:
 
     @property
     def otlp_authorization(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.otlp_token}"}
+        return {"authorization": f"Bearer {token_in(self.otlp_token_file)}"}
 
 
 async def ensure_edge(folder: Path, config: EdgeConfig) -> EdgeHandle:
@@ -162,17 +163,19 @@ def token_in(path: Path) -> str:
     return path.read_text().strip()
 
 
-def handle_of(folder: Path) -> EdgeHandle | None:
-    """As the files tell, whether or not somebody listens. None: no edge has said that it is ready."""
+def handle_of(folder: Path, *, read_only: bool = False) -> EdgeHandle | None:
+    """As the files tell, whether or not somebody listens. None: no edge has said that it is ready.
+
+    `read_only`: with the token that only looks; the other one is not even opened.
+    """
     try:
         ports = json.loads((folder / "ports.json").read_text())
-        token = (folder / "token").read_text()
-        otlp_token = token_in(told) if (told := Path(ports.get("otlp_token_file", folder))).is_file() else ""
+        token = (folder / (READ_TOKEN if read_only else TOKEN)).read_text()
     except FileNotFoundError:
         return None
     admin, otlp = (f"http://{LOOPBACK}:{ports[name]}" for name in ("admin", "otlp"))
     grpc = f"{LOOPBACK}:{ports['otlp_grpc']}" if ports.get("otlp_grpc") else ""
-    return EdgeHandle(ports["pid"], admin, otlp, grpc, ports["services"], token, otlp_token)
+    return EdgeHandle(ports["pid"], admin, otlp, grpc, ports["services"], token, Path(ports.get("otlp_token_file", "")))
 
 
 async def running(folder: Path) -> EdgeHandle | None:

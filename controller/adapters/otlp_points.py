@@ -24,7 +24,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from controller.adapters.otlp_counts import ServiceCounts
 from controller.adapters.otlp_histograms import SHIFT_TO_MS, explicit, exponential
 from controller.adapters.otlp_levels import count_levels
-from controller.adapters.otlp_series import UNCOUNTED, Kind, Series, SeriesBook, Total, kind_of, pairs, route_of, texts
+from controller.adapters.otlp_series import UNCOUNTED, Kind, Series, SeriesBook, Total, kind_of, pairs, route_of
+from controller.adapters.otlp_values import texts
 from controller.adapters.otlp_wanted import (
     CUMULATIVE,
     DELTA,

@@ -134,16 +134,6 @@ class SeriesBook:
             self.since_ns = self._now_ns()
 
 
-def texts(attributes: Iterable[KeyValue]) -> dict[str, str]:
-    """Text and whole-number attributes, as text."""
-    found = {}
-    for pair in attributes:
-        kind = pair.value.WhichOneof("value")
-        if kind in {"string_value", "int_value"}:
-            found[pair.key] = str(getattr(pair.value, kind))
-    return found
-
-
 def pairs(raw: Iterable[bytes]) -> list[KeyValue]:
     return [KeyValue.FromString(one) for one in raw]
 

@@ -22,6 +22,7 @@ from rbac.patterns import check_pattern, matches_any, protected_by
 
 TABLE_VERSION = 1  # raised whenever what a rule means changes, so that the digest changes with it
 NAMED_PATTERNS = 3  # in a reason; the inputs beside it hold every file
+NAMED_BENCHMARKS = 3
 MAX_REASON = 600  # characters; as much as a claim in a decision holds
 _WORST_FIRST = (Colour.RED, Colour.YELLOW, Colour.GREEN)
 
@@ -123,6 +124,14 @@ def _asked_by_agent(change: RiskInputs, _: TableParameters) -> str | None:
     return "an agent asked for it, and no person" if change.asked_by_agent else None
 
 
+def _benchmark_slower(change: RiskInputs, _: TableParameters) -> str | None:
+    if _is_clean_revert(change) or not change.slower_benchmarks:
+        return None
+    named = [one.words for one in change.slower_benchmarks[:NAMED_BENCHMARKS]]
+    more = len(change.slower_benchmarks) - len(named)
+    return "slower than what has landed: " + ", ".join([*named, *([f"and {more} more"] if more else [])])
+
+
 def _revert(change: RiskInputs, _: TableParameters) -> str | None:
     return "a clean revert with its tests passed" if _is_clean_revert(change) else None
 
@@ -143,6 +152,7 @@ TABLE = (
     Rule("yellow/no-tests", Colour.YELLOW, _no_tests),
     Rule("yellow/tainted", Colour.YELLOW, _tainted),
     Rule("yellow/asked-by-an-agent", Colour.YELLOW, _asked_by_agent),
+    Rule("yellow/benchmark-slower", Colour.YELLOW, _benchmark_slower),
     Rule("green/revert", Colour.GREEN, _revert),
     Rule("green/default", Colour.GREEN, _default),
 )

@@ -9,7 +9,7 @@ Boundaries, like every guess made here, must come from data seen before the wind
 from __future__ import annotations
 
 from controller.canary.eprocess import TwoArms
-from controller.domain.counts import BUCKETS_PER_DOUBLING, Histogram, WindowCounts
+from controller.domain.counts import BUCKETS_PER_DOUBLING, Histogram
 from controller.domain.verdict import Boundaries, BoundarySource, JudgeConfig
 
 
@@ -41,9 +41,8 @@ def _upper_edge(histogram: Histogram, quantile_milli: int) -> int:
     raise AssertionError("a quantile below 1 lies inside its histogram")
 
 
-def slower_in(window: WindowCounts, boundary: int, config: JudgeConfig) -> TwoArms:
+def slower_in(canary: Histogram, baseline: Histogram, boundary: int, config: JudgeConfig) -> TwoArms:
     """Timed requests of a window beyond the boundary, the canary's beyond the tolerated one."""
-    canary, baseline = window.canary.latency, window.baseline.latency
     return TwoArms(
         canary.slower_than(boundary + config.tolerance_buckets),
         canary.total,
@@ -60,6 +59,11 @@ def guessed_rate(boundaries: Boundaries, position: int, seen: TwoArms, config: J
     weight = min(1.0, config.history_weight_requests / max(1, boundaries.requests))
     slow = boundaries.slower[position] * weight + seen.baseline_bad + 0.5
     return slow / (boundaries.requests * weight + seen.baseline_total + 1)
+
+
+def rate_so_far(seen: TwoArms) -> float:
+    """The same where history says nothing, as of what callers wait for: from the windows so far alone."""
+    return (seen.baseline_bad + 0.5) / (seen.baseline_total + 1)
 
 
 def edge_ms(boundary: int) -> float:

@@ -90,10 +90,15 @@ class Ground:
 
 async def ground(r: Rollout, ports: Ports, counts: Digest | None = None, *kinds: type[e.Event]) -> Ground:
     """`counts=None`: the newest entry of these kinds, or the rollout as it stands."""
-    policy = await ports.blobs.put(parameters(place(r, ports)[1].judge))
+    policy = await policy_of(r, ports)
     if counts is not None:
         return Ground(in_blob(counts), counts, policy)
     return Ground(await newest_of(ports.log, r.stream, *(kinds or (e.Event,))), None, policy)
+
+
+async def policy_of(r: Rollout, ports: Ports) -> Digest:
+    """Of the blob with the judge's parameters, from which a verdict can be computed again."""
+    return await ports.blobs.put(parameters(place(r, ports)[1].judge))
 
 
 def parameters(config: JudgeConfig) -> bytes:

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from controller.domain.counts import InstanceMinute
-from controller.domain.verdict import JudgeConfig, Phi, PhiSource
+from controller.domain.verdict import Boundaries, JudgeConfig, Phi, PhiSource
 
 LARGEST_PHI_MILLI = 1_000_000
 
@@ -48,6 +48,19 @@ def estimate_phi(minutes: Iterable[InstanceMinute], config: JudgeConfig) -> Phi:
         return prior_phi(config, instances=instances, minutes=len(comparable))
     milli = min(LARGEST_PHI_MILLI, max(1000, math.ceil(1000 * seen / expected)))
     return Phi(milli=milli, source=PhiSource.MEASURED, instances=instances, minutes=len(comparable))
+
+
+def estimate_latency_phi(minutes: Iterable[InstanceMinute], boundaries: Boundaries, config: JudgeConfig) -> Phi | None:
+    """The largest phi of slow requests over the boundaries. None: it could be measured at none of them."""
+    timed = [one for one in minutes if one.latency.total]
+    found = [estimate_phi((_slow(one, index) for one in timed), config) for index in boundaries.indices]
+    measured = [phi for phi in found if phi.source is PhiSource.MEASURED]
+    return max(measured, key=lambda phi: phi.milli, default=None)
+
+
+def _slow(minute: InstanceMinute, index: int) -> InstanceMinute:
+    requests, slow = minute.latency.total, minute.latency.slower_than(index)
+    return InstanceMinute(instance=minute.instance, minute_ms=minute.minute_ms, requests=requests, errors=slow)
 
 
 def prior_phi(config: JudgeConfig, *, instances: int = 0, minutes: int = 0) -> Phi:

@@ -62,7 +62,8 @@ def rare_event_increments(arms: TwoArms, null_ratio: float, ratios: Sequence[flo
     Each bad request is the canary's with odds share*ratio : (1 - share). Ratios above `null_ratio` test "ratio <=
     null_ratio", ratios below test "ratio >= null_ratio". A window in which either arm is idle says nothing: zeros.
     """
-    return _rare_event_sums(_telling([arms]), null_ratio, ratios)
+    telling = _telling([arms])
+    return _rare_event_sums(telling, null_ratio, ratios) if telling else (0.0,) * len(ratios)
 
 
 def _telling(windows: Sequence[TwoArms]) -> list[TwoArms]:

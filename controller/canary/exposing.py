@@ -23,27 +23,31 @@ from controller.canary.common import (
     ms,
     page,
     place,
+    policy_of,
     said,
     unsettled,
     wait,
 )
-from controller.canary.court import judge_at, pack, sealed_state
+from controller.canary.court import pack, ready_of, segments_of
+from controller.canary.watching import alarm
 from controller.canary.weights import set_weight
 from controller.domain import events as e
 from controller.domain.control import People
-from controller.domain.counts import WindowCounts
 from controller.domain.decision import Decision, decide
 from controller.domain.entry import Draft
-from controller.domain.ids import CONTROL, Digest, EffectKey, rest_of
+from controller.domain.ids import CONTROL, Digest, EffectKey, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import ConfirmRelease, RestoreTraffic
 from controller.domain.verdict import Outcome as Says
 from controller.domain.verdict import Verdict
+from controller.errors import Unavailable
 from controller.history.citing import in_clear, newest
-from controller.ports import Blocked, PlatformStatus, Ports, ServiceConfig
+from controller.ports import Blocked, Contradicted, LookRequest, PlatformStatus, Ports, Seen, ServiceConfig
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 STARVED_AFTER_MS = 15_000
 SEEN = (e.Observed, e.CanaryReady)  # what a step and a promotion stand on
+TAKES_BACK = (Says.ROLL_BACK, Says.ABSENT)
 EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
 
 
@@ -51,15 +55,19 @@ EXPOSED = (RolloutPhase.CANARY, RolloutPhase.LIVE)
 class Look:
     """What one look at a canary found."""
 
-    windows: list[WindowCounts]
-    verdict: Verdict
+    seen: Seen
     counts: Digest | None  # None: no new window has closed
+    policy: Digest  # of the parameters that it was judged by
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.seen.verdict
 
     def sealed(self, r: Rollout, ports: Ports) -> list[Draft]:
         """The new windows as a segment of the record. Empty: nothing new was seen."""
         if self.counts is None:
             return []
-        return [draft(r, _observed(r, ports, self.windows, self.verdict, self.counts))]
+        return [draft(r, _observed(r, ports, self.seen, self.counts).model_copy(update={"policy": self.policy}))]
 
 
 async def expose(r: Rollout, ports: Ports) -> list[Draft]:
@@ -79,26 +87,44 @@ async def expose(r: Rollout, ports: Ports) -> list[Draft]:
     return [draft(r, e.StepStarted(release=release.number, step=step, weight_percent=weight, until=until))]
 
 
-async def judge(r: Rollout, ports: Ports) -> list[Draft]:
+async def judge(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR0911 - a flat list of what can be
     """CANARY: look, and roll back, go on, or hold."""
     release, (_, service) = current(r), place(r, ports)
     status = await ports.platform.status(service.name, service.environment)
     if status.canary_release != release.number or status.weight_percent == 0:
         lapsed = e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent)
         return [draft(r, lapsed)]
+    if not status.canary_healthy:
+        return await _went_down(r, ports, service, "canary/down: its canary went down under traffic", status)
     look = await _look(r, ports, service)
     sealed = look.sealed(r, ports)
-    if not status.canary_healthy:
-        return [*sealed, await _down(r, ports, look, "canary/down: its canary went down under traffic", status)]
-    if look.verdict.outcome is Says.ROLL_BACK:
+    if look.verdict.may_act_alone and look.verdict.outcome in TAKES_BACK:
         return [*sealed, draft(r, await _regression(r, ports, look, look.verdict.sentence))]
     if (block := await blocked(r, ports)) is not None:
         return [*sealed, *await _paused(r, ports, block)]
     people = await said(release, ports)
+    if (again := await _retried(r, ports, people)) is not None:
+        return [*sealed, *again]
     why = _passed(r, ports, service, look, people)
     if why is not None and held_by(people) is None:
         return [*sealed, draft(r, e.StepPassed(release=release.number, step=r.step, reason=why[:600]))]
     return await _hold(r, ports, service, look, status)
+
+
+async def _retried(r: Rollout, ports: Ports, people: list[People]) -> list[Draft] | None:
+    """A person wants the canary begun again, without the evidence so far. None: nobody does."""
+    asked = [one for one in people if one.retried_at is not None and one.retried_at > (r.step_started_at or EPOCH)]
+    if not asked or asked[0].retried_by is None:
+        return None
+    release, (_, service) = current(r), place(r, ports)
+    verb = RestoreTraffic(service=service.name, environment=service.environment, release=release.number)
+    key = EffectKey(f"retry/{rest_of(r.stream)}/{release.number}/{r.attempts}/{r.unstuck}")
+    on = Ground(await newest(ports.log, people_stream(release.deliveries[0])), None, ports.caller.policy)
+    decision = reasons.retrying(r, on, asked[0].retried_by)
+    outcome = await ports.gate.act(RESPONDER, verb, key=key, decision=decision, subject=r.stream)
+    if (waiting := await unsettled(r, ports, outcome)) is not None:
+        return waiting
+    return [draft(r, e.ReleaseRetried(release=release.number, by=asked[0].retried_by))]
 
 
 async def resume(r: Rollout, ports: Ports) -> list[Draft]:
@@ -109,7 +135,7 @@ async def resume(r: Rollout, ports: Ports) -> list[Draft]:
     return [draft(r, e.ReleaseResumed(release=current(r).number))]
 
 
-async def watch(r: Rollout, ports: Ports) -> list[Draft]:
+async def watch(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR0911 - a flat list of what can be
     """LIVE: all traffic is on the new release and the former one stands by, until it has baked."""
     release, (_, service) = current(r), place(r, ports)
     status = await ports.platform.status(service.name, service.environment)
@@ -121,37 +147,56 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:
             draft(r, e.WeightLapsed(release=release.number, step=r.step, seen_weight_percent=status.weight_percent))
         ]
     if not status.canary_healthy:
-        look = None if first else await _look(r, ports, service)
-        sealed = look.sealed(r, ports) if look else []
-        return [*sealed, await _down(r, ports, look, "canary/down: it went down after its promotion", status)]
+        return await _went_down(r, ports, service, "canary/down: it went down after its promotion", status)
     if (block := await blocked(r, ports)) is not None and not first:
         return await _paused(r, ports, block)
     baked = r.live_at is not None and ports.clock.now() >= r.live_at + timedelta(milliseconds=service.plan.bake_ms)
-    if (baked or first) and held_by(await said(release, ports)) is None:
+    people = await said(release, ports)
+    found = [] if first else await _alarmed(r, ports, service, release)
+    if found:
+        return found
+    doubted = r.alarm is not None and r.alarm.release == release.number and not any(p.promoted_by for p in people)
+    if (baked or first) and held_by(people) is None and not doubted:
         return await _confirm(r, ports, release, service)
     on = await ground(r, ports, None, e.Promoted)
     return await _renew(r, ports, service, status.weight_percent, [], decision=reasons.baking(r, on))
 
 
+async def _alarmed(r: Rollout, ports: Ports, service: ServiceConfig, release: Release) -> list[Draft]:
+    """Empty: nothing new looks wrong."""
+    raised = await alarm(r, ports, service, release, ms(r.live_at or ports.clock.now()))
+    if raised is None:
+        return []
+    words = f"{raised.reason}. It is not confirmed until somebody says so: `flyball promote`, or `flyball stop`"
+    await page(r, ports, raised.what, words)
+    return [draft(r, raised)]
+
+
 async def _look(r: Rollout, ports: Ports, service: ServiceConfig) -> Look:
-    width, release = service.plan.window_ms, current(r)
-    start = _step_start_ms(r, service)
-    judge_ = judge_at(r, service.judge, r.weight_percent, start)
+    try:
+        seen = await ports.court.look(_request(r, service))
+    except Contradicted as error:
+        await page(r, ports, "judge-contradicted", f"release {current(r).number} of {service.name}: {error}")
+        raise
+    counts = await ports.blobs.put(pack(seen.windows)) if seen.windows else None
+    return Look(seen, counts, await policy_of(r, ports))
+
+
+def _request(r: Rollout, service: ServiceConfig) -> LookRequest:
+    width, release, start = service.plan.window_ms, current(r), _step_start_ms(r, service)
     sealed_to = r.segments[-1].to_ms if r.segments else 0
-    from_ms = -(-max(start, sealed_to) // width) * width
-    baseline = r.confirmed.version if r.confirmed else release.commit
-    windows = await ports.telemetry.windows(
-        service.name, canary=release.commit, baseline=baseline, from_ms=from_ms, width_ms=width
+    return LookRequest(
+        service=service.name,
+        canary=release.commit,
+        baseline=r.confirmed.version if r.confirmed else release.commit,
+        from_ms=-(-max(start, sealed_to) // width) * width,
+        width_ms=width,
+        config=service.judge,
+        ready=ready_of(r),
+        segments=segments_of(r),
+        weight_percent=r.weight_percent,
+        step_start_ms=start,
     )
-    state = await sealed_state(r, service.judge, ports.blobs)
-    used = []
-    for window in windows:
-        if state.first_crossing is not None:
-            break
-        state = judge_.step(state, window)
-        used.append(window)
-    counts = await ports.blobs.put(pack(used)) if used else None
-    return Look(used, judge_.verdict(state), counts)
 
 
 def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:
@@ -162,8 +207,8 @@ def _step_start_ms(r: Rollout, service: ServiceConfig) -> int:
     return ms(r.step_started_at) + warmup
 
 
-def _observed(r: Rollout, ports: Ports, windows: list[WindowCounts], verdict: Verdict, counts: Digest) -> e.Observed:
-    _, service = place(r, ports)
+def _observed(r: Rollout, ports: Ports, seen: Seen, counts: Digest) -> e.Observed:
+    (_, service), windows = place(r, ports), seen.windows
     return e.Observed(
         release=current(r).number,
         step=r.step,
@@ -178,9 +223,10 @@ def _observed(r: Rollout, ports: Ports, windows: list[WindowCounts], verdict: Ve
         canary_errors=sum(w.canary.errors for w in windows),
         baseline_requests=sum(w.baseline.requests for w in windows),
         baseline_errors=sum(w.baseline.errors for w in windows),
-        verdict=verdict,
-        source=ports.telemetry.source,
-        label=ports.telemetry.label,
+        verdict=seen.verdict,
+        source=seen.source,
+        label=seen.label,
+        excluded=seen.excluded,
     )
 
 
@@ -210,7 +256,8 @@ async def _hold(r: Rollout, ports: Ports, service: ServiceConfig, look: Look, st
     if left <= timedelta(milliseconds=plan.weight_ttl_ms) / 2:
         holding = reasons.holding(r, await ground(r, ports, look.counts, *SEEN), look.verdict)
         return await _renew(r, ports, service, status.weight_percent, look.sealed(r, ports), decision=holding)
-    due = look.windows and look.windows[-1].end_ms - look.windows[0].start_ms >= plan.segment_ms
+    windows = look.seen.windows
+    due = windows and windows[-1].end_ms - windows[0].start_ms >= plan.segment_ms
     return look.sealed(r, ports) if due else _starved(r, ports, service, look)
 
 
@@ -292,8 +339,20 @@ async def _paused(r: Rollout, ports: Ports, block: Blocked) -> list[Draft]:
     return [draft(r, e.ReleasePaused(release=release.number, reason=reason, detail=detail))]
 
 
+async def _went_down(
+    r: Rollout, ports: Ports, service: ServiceConfig, reason: str, status: PlatformStatus
+) -> list[Draft]:
+    """With a last look, if there is anything to compare it with and somebody who looks: it is taken back either way."""
+    try:
+        look = await _look(r, ports, service) if r.confirmed is not None else None
+    except Unavailable:
+        look = None
+    sealed = look.sealed(r, ports) if look else []
+    return [*sealed, await _down(r, ports, look, reason, status)]
+
+
 async def _down(r: Rollout, ports: Ports, look: Look | None, reason: str, status: PlatformStatus) -> Draft:
-    """Its last words go sealed. `look=None`: there was nothing to compare it with."""
+    """Its last words go sealed. `look=None`: there was nothing to compare it with, or nobody who looked."""
     said = await ports.seals.seal(status.canary_reason or "its health check fails")
     return draft(r, (await _regression(r, ports, look, reason)).model_copy(update={"detail": said}))
 
@@ -301,6 +360,8 @@ async def _down(r: Rollout, ports: Ports, look: Look | None, reason: str, status
 async def _regression(r: Rollout, ports: Ports, look: Look | None, reason: str) -> e.RegressionFound:
     release, (_, service) = current(r), place(r, ports)
     first_ms = await ports.telemetry.first_failure_ms(service.name, release.commit)
+    baseline = r.confirmed.version if r.confirmed else release.commit
+    exemplars = await ports.telemetry.exemplars(service.name, canary=release.commit, baseline=baseline)
     on = await ground(r, ports, look.counts if look else None, e.Observed)
     return e.RegressionFound(
         release=release.number,
@@ -309,6 +370,7 @@ async def _regression(r: Rollout, ports: Ports, look: Look | None, reason: str) 
         reason=reason[:600],
         first_bad_request_at=datetime.fromtimestamp(first_ms / 1000, UTC) if first_ms is not None else None,
         verdict=look.verdict if look else None,
+        exemplars=exemplars,
         decision=decide(
             f"Is release {release.number} hurting users?",
             "roll back",

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from controller.canary.boundaries import choose_boundaries, no_boundaries
-from controller.canary.common import RELEASER, blocked, current, draft, held_by, ms, place, said, unsettled, wait
-from controller.canary.dispersion import estimate_phi, prior_phi
+from controller.canary.common import RELEASER, blocked, current, draft, held_by, ms, page, place, said, unsettled, wait
+from controller.canary.dispersion import estimate_latency_phi, estimate_phi, prior_phi
+from controller.canary.silence import silence_of
+from controller.canary.watching import alarm
 from controller.canary.weights import settle
 from controller.domain import events as e
 from controller.domain.control import undo_of
+from controller.domain.counts import Totals
 from controller.domain.decision import Claim, Decision, at_commit, decide
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
@@ -22,15 +25,18 @@ from controller.errors import Permanent
 from controller.history.citing import in_clear
 from controller.ports import Done, Failed, Ports, RepositoryConfig, ServiceConfig
 
+ROUTES_APART = 8  # the busiest: each route more makes the others' share of alpha smaller
 FIRST = "there is no confirmed release to compare with: only its health is judged"
 
 
-async def open_release(r: Rollout, ports: Ports) -> list[Draft]:
+async def open_release(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR0911 - a flat list of what can be
     """IDLE: the oldest merged change that may be deployed, with everything that came with it."""
     await settle(r, ports)
     if (closed := await _closed(r, ports)) is not None:
         return [draft(r, closed)]
     repository, service = place(r, ports)
+    if (raised := await _live_alarm(r, ports, service)) is not None:
+        return [raised]
     waiting = await _waiting(r, ports)
     if not waiting and r.confirmed is not None:
         return []
@@ -56,6 +62,17 @@ async def open_release(r: Rollout, ports: Ports) -> list[Draft]:
         decision=_opening(r, commit, carried, why).under(ports.caller.policy),
     )
     return [draft(r, opened)]
+
+
+async def _live_alarm(r: Rollout, ports: Ports, service: ServiceConfig) -> Draft | None:
+    """What is live goes on being held against its history. None: nothing new looks wrong."""
+    if r.confirmed is None:
+        return None
+    raised = await alarm(r, ports, service, r.confirmed, ms(ports.clock.now()))
+    if raised is None:
+        return None
+    await page(r, ports, raised.what, f"{raised.reason}. Look at it, or ask for its revert")
+    return draft(r, raised)
 
 
 async def build(r: Rollout, ports: Ports) -> list[Draft]:
@@ -134,20 +151,33 @@ async def _ready(r: Rollout, ports: Ports, release: Release, service: ServiceCon
             caveats=(FIRST,),
         )
         return [draft(r, ready)]
-    now = ports.clock.now()
-    since = now - timedelta(milliseconds=service.plan.baseline_ms)
-    seen = await ports.telemetry.baseline(service.name, r.confirmed.version, from_ms=ms(since), to_ms=ms(now))
-    ready = e.CanaryReady(
+    return [draft(r, await _measured(r.confirmed, release, service, ports))]
+
+
+async def _measured(confirmed: Release, release: Release, service: ServiceConfig, ports: Ports) -> e.CanaryReady:
+    """What the confirmed release is like, before the canary has any traffic: everything that a judge may presume."""
+    plan, now = service.plan, ports.clock.now()
+    since = now - timedelta(milliseconds=plan.baseline_ms)
+    seen = await ports.telemetry.baseline(
+        service.name, confirmed.version, from_ms=ms(since), to_ms=ms(now), width_ms=plan.window_ms
+    )
+    boundaries = choose_boundaries(seen.latency, service.judge, BoundarySource.HISTORY)
+    return e.CanaryReady(
         release=release.number,
-        instances=instances,
-        boundaries=choose_boundaries(seen.latency, service.judge, BoundarySource.CONCURRENT_BASELINE),
+        instances=plan.canary_instances,
+        boundaries=boundaries,
         phi=estimate_phi(seen.instances, service.judge),
+        latency_phi=estimate_latency_phi(seen.instances, boundaries, service.judge),
+        callers=seen.callers,
+        routes=tuple(sorted(seen.routes[:ROUTES_APART])) if len(seen.routes) > 1 else (),
+        gauges=tuple(name for name in service.judge.gauges if name in seen.gauges),
+        silence=silence_of(seen.windows_asked, seen.windows_silent, service.judge) if seen.callers else None,
+        history=Totals(requests=seen.requests, errors=seen.errors) if seen.requests else None,
         caveats=(
-            f"the baseline was {seen.requests} requests of the last {service.plan.baseline_ms // 1000} s",
+            f"the baseline was {seen.requests} requests of the last {plan.baseline_ms // 1000} s",
             f"judged by {ports.telemetry.source}",
         ),
     )
-    return [draft(r, ready)]
 
 
 async def _waiting(r: Rollout, ports: Ports) -> list[Delivery]:

@@ -6,8 +6,9 @@ SLO falls with the true rate and has expectation 1 at the SLO, so it is an e-val
 inequality a bad canary is ever promoted with probability at most beta.
 
 Absolute needs some 300 to 700 canary requests at a 1 % SLO and phi 1; relative needs errors in the baseline to compare
-with, hence high traffic, but is the one that recovers quickly after a shared incident. Neither looks at latency: there,
-the standing rollback evidence must stay below the paging threshold.
+with, hence high traffic. Neither looks at latency: there, the standing rollback evidence must stay below the paging
+threshold. While a shared incident lasts the absolute test does not bet (`weighing`): both arms fail then, and that says
+nothing of the canary.
 """
 
 from __future__ import annotations

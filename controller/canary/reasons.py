@@ -78,6 +78,19 @@ def confirming(r: Rollout, on: Ground) -> Decision:
     )
 
 
+def retrying(r: Rollout, on: Ground, by: str) -> Decision:
+    return decide(
+        f"Begin the canary of release {current(r).number} again?",
+        "begin again",
+        over={"go on with it": f"{by} asked for it to be judged anew"},
+        because=(on.claim(f"{by} asked for another try; the evidence so far stays in the log and decides nothing"),),
+        would_change="nothing: it is a person's decision, and takes traffic off the canary first",
+        fallback="the platform's own deadline takes the traffic back",
+        rules=("people/retry",),
+        policy=on.policy,
+    )
+
+
 def pausing(r: Rollout, on: Ground, reason: str) -> Decision:
     return decide(
         f"Take the traffic off release {current(r).number}?",

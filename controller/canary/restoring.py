@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from controller.canary.common import RESPONDER, current, draft, page, place, unsettled, wait
+from controller.canary.plain_words import culprit
+from controller.canary.recovery import badness_of
 from controller.domain import events as e
+from controller.domain.blame import Badness
 from controller.domain.control import fold_people
 from controller.domain.decision import Claim, Decision, at_entry, decide
 from controller.domain.delivery import Delivery
@@ -14,6 +17,7 @@ from controller.domain.entry import Draft
 from controller.domain.ids import DeliveryId, EffectKey, delivery_stream, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout, RolloutPhase
 from controller.domain.verbs import RestoreTraffic
+from controller.domain.verdict import JudgeConfig
 from controller.history.citing import last_of, newest, opened
 from controller.ports import Done, Ports
 
@@ -45,6 +49,7 @@ async def restore(r: Rollout, ports: Ports) -> list[Draft]:
         health_checks=outcome.result.health_checks,
         culprits=tuple(d.id for d in guilty),
         bad_commits=tuple(d.merged.commit for d in guilty if d.merged is not None),
+        badness=_badness(release, service.judge),
     )
     return [draft(r, restored)]
 
@@ -59,6 +64,14 @@ async def unstick(r: Rollout, ports: Ports) -> list[Draft]:
     reason = f"a person must look: {r.stuck_reason}; then `flyball unstick {rest_of(r.stream)}`"
     await page(r, ports, f"stuck-{r.unstuck}", f"{rest_of(r.stream)} is stuck. {reason}", await _said(r, ports))
     return wait(r, ports, e.WaitsFor.PERSON, ports.bounds.consent_seconds, reason)
+
+
+def _badness(release: Release, config: JudgeConfig) -> Badness | None:
+    """What must be seen to have ended. None: it went down or never ran, and the health checks have said that it is."""
+    verdict = release.regression.verdict if release.regression else None
+    if verdict is None or verdict.first_crossing_window is None:
+        return None
+    return badness_of(culprit(verdict.evidence), config)
 
 
 def culprits(carried: list[Delivery]) -> list[Delivery]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from controller.canary.common import OBSERVER, RELEASER, RESPONDER
 from controller.canary.exposing import expose, judge, resume, watch
 from controller.canary.opening import build, open_release, start
+from controller.canary.recovering import recover
 from controller.canary.restoring import restore, unstick
 from controller.domain.entry import Draft
 from controller.domain.rollout import Rollout, RolloutPhase
@@ -23,6 +24,7 @@ TABLE: dict[RolloutPhase, Step] = {
     RolloutPhase.PAUSED: resume,
     RolloutPhase.LIVE: watch,
     RolloutPhase.REGRESSED: restore,
+    RolloutPhase.RECOVERING: recover,
     RolloutPhase.STUCK: unstick,
 }
 
@@ -35,5 +37,6 @@ AGENTS: dict[RolloutPhase, str] = {
     RolloutPhase.PAUSED: RELEASER,
     RolloutPhase.LIVE: OBSERVER,
     RolloutPhase.REGRESSED: RESPONDER,
+    RolloutPhase.RECOVERING: OBSERVER,
     RolloutPhase.STUCK: RESPONDER,
 }

@@ -44,6 +44,12 @@ release = _command("release", "release", "Let a held delivery go on.")
 promote = _command(
     "promote", "promote", "Promote a canary without waiting for the proof. A verdict to roll back still wins."
 )
+retry = _command(
+    "retry",
+    "retry",
+    "Begin the canary of a delivery again, without the evidence so far. Its traffic goes back first; the new try is "
+    "judged with an error budget of its own, in your name.",
+)
 
 
 @click.command(help="Let a stuck delivery (or SERVICE@ENVIRONMENT) go on, once you have looked at it.")

@@ -69,6 +69,7 @@ segment_ms = 2000
 weight_ttl_ms = 6000
 warmup_ms = 1000
 bake_ms = 2000
+recovery_ms = 15000
 baseline_ms = 5000
 ready_seconds = 30
 

@@ -69,6 +69,7 @@ class RolloutPlan(Fact):
     weight_ttl_ms: Positive = 150_000  # the platform takes the canary's weight back if nobody renews it within this
     warmup_ms: Whole = 60_000  # of a canary's first traffic, not judged: caches are cold and code is being compiled
     bake_ms: Whole = 60_000  # promoted, the former release standing by
+    recovery_ms: Positive = 600_000  # after a roll-back, to see that users fare as before; then a person is told
     canary_instances: Positive = 1
     baseline_ms: Positive = 3_600_000  # of the confirmed release before a canary: noise and boundaries come from it
     ready_seconds: Positive = 60  # a service that is not healthy by then never becomes a canary

@@ -7,6 +7,7 @@ it lifts nobody else's.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from controller.domain import events as e
 from controller.domain.entry import Entry
@@ -56,6 +57,8 @@ class People:
     consents: tuple[tuple[Commit, Digest, str], ...] = ()  # head, policy digest, person
     rejected_by: str | None = None
     promoted_by: str | None = None
+    retried_by: str | None = None
+    retried_at: datetime | None = None  # None: nobody has asked for another try
     unstuck_by: str | None = None
     unstuck_times: int = 0
 
@@ -74,7 +77,7 @@ def fold_people(entries: list[Entry]) -> People:
     for entry in entries:
         match entry.event:
             case e.PersonActed() as event:
-                state = _evolve(replace(state, version=entry.version), event)
+                state = _evolve(replace(state, version=entry.version), event, entry.time)
             case e.AgentActed() as event:
                 state = _told_by_agent(replace(state, version=entry.version), event)
     return state
@@ -86,7 +89,7 @@ def _told_by_agent(p: People, event: e.AgentActed) -> People:
     return replace(p, agents_holding=(*others, *mine))
 
 
-def _evolve(p: People, event: e.PersonActed) -> People:  # noqa: PLR0911 - one flat table of acts
+def _evolve(p: People, event: e.PersonActed, at: datetime) -> People:  # noqa: PLR0911 - one flat table of acts
     match event.act:
         case "hold":
             return replace(p, person_holding=event.person)
@@ -98,6 +101,8 @@ def _evolve(p: People, event: e.PersonActed) -> People:  # noqa: PLR0911 - one f
             return replace(p, rejected_by=event.person)
         case "promote":
             return replace(p, promoted_by=event.person)
+        case "retry":
+            return replace(p, retried_by=event.person, retried_at=at)
         case "unstick":
             return replace(p, unstuck_by=event.person, unstuck_times=p.unstuck_times + 1)
         case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from controller.domain.base import Fact
+from controller.domain.benchmark import SlowerBenchmark
 from controller.domain.ids import Digest
 
 
@@ -25,6 +26,7 @@ class RiskInputs(Fact):
     tainted: bool
     rounds: int
     asked_by_agent: bool = False  # and by no person
+    slower_benchmarks: tuple[SlowerBenchmark, ...] = ()  # than what has landed; empty: none, or nothing to judge by
 
 
 class RiskVerdict(Fact):

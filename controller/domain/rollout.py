@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.domain import events as e
+from controller.domain.counts import Totals
 from controller.domain.entry import Entry, UnknownEvent
 from controller.domain.folding import Folds
 from controller.domain.ids import Commit, DeliveryId, Digest, StreamId
@@ -30,6 +31,7 @@ class RolloutPhase(StrEnum):
     PAUSED = "PAUSED"  # a stop or freeze: traffic is on the confirmed release
     LIVE = "LIVE"  # promoted; the former release stands by
     REGRESSED = "REGRESSED"
+    RECOVERING = "RECOVERING"  # traffic is back; it is not yet seen that users fare as before
     STUCK = "STUCK"
 
 
@@ -42,7 +44,8 @@ ROLLOUT_NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
     R.CANARY: frozenset({R.READY, R.REGRESSED, R.PAUSED}),
     R.PAUSED: frozenset({R.BUILT}),
     R.LIVE: frozenset({R.IDLE, R.REGRESSED, R.PAUSED}),
-    R.REGRESSED: frozenset({R.IDLE, R.STUCK}),
+    R.REGRESSED: frozenset({R.IDLE, R.RECOVERING, R.STUCK}),
+    R.RECOVERING: frozenset({R.IDLE, R.STUCK}),
     R.STUCK: frozenset({R.IDLE}),
 }
 _UNDER_WAY = frozenset(R) - {R.IDLE, R.STUCK}
@@ -109,6 +112,10 @@ class Rollout:
     live_at: datetime | None = None
     paused_from: str | None = None
     waiting: e.Waited | None = None
+    usual: Totals | None = None  # of the release that served before the one live now. None: not counted
+    usual_phi_milli: int = 1000
+    alarm: e.AlarmRaised | None = None  # the newest. None: none was ever raised
+    recheck_from_ms: int = 0  # a person let it go on after it had not recovered: what is before this is over
     attempts: int = 0  # at a canary for the current release; a pause or a lapse begins another
     failures: int = 0
     stuck_from: RolloutPhase | None = None  # None: not stuck
@@ -161,7 +168,9 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
             same = _on_current(s, artefact=event.artefact, reason=event.reason, serves=running)
             return _end(same, ReleaseEnd.NOTHING)
         case e.CanaryReady() as event:
-            return replace(s, phase=R.READY, ready=event, step=-1)
+            ready = replace(s, phase=R.READY, ready=event, step=-1)
+            known = event.history is not None
+            return replace(ready, usual=event.history, usual_phi_milli=event.phi.milli) if known else ready
         case e.StepStarted() as event:
             started = replace(s, phase=R.CANARY, step=event.step, step_started_at=entry.time)
             return replace(started, weight_percent=event.weight_percent, weight_until=event.until)
@@ -185,13 +194,23 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
             return replace(found, phase=R.REGRESSED)
         case e.TrafficRestored() as event:
             return _restored(s, event)
+        case e.RecoveryVerified():
+            return _end(s, ReleaseEnd.ROLLED_BACK)
+        case e.RecoveryFailed() as event:
+            return replace(s, phase=R.STUCK, stuck_from=s.phase, stuck_reason=event.reason)
+        case e.AlarmRaised() as event:
+            return replace(s, alarm=event)
+        case e.ReleaseRetried():
+            again = replace(s, phase=R.PAUSED, weight_percent=0, weight_until=None, step=-1)
+            return replace(again, ready=None, segments=(), last_verdict=None)
         case e.RolloutStuck() as event:
             return replace(s, phase=R.STUCK, stuck_from=s.phase, stuck_reason=event.reason)
         case e.Unstuck() as event:
             free = replace(s, stuck_from=None, stuck_reason=None, unstuck=s.unstuck + 1)
             if event.to == R.IDLE.value:
                 return _end(free, ReleaseEnd.ROLLED_BACK)
-            return replace(free, phase=RolloutPhase(event.to))
+            now_ms = int(entry.time.timestamp() * 1000)
+            return replace(free, phase=RolloutPhase(event.to), recheck_from_ms=now_ms)
         case e.RegressionClosed() as event:
             still = tuple(r for r in s.open_regressions if r.bad_commit != event.bad_commit)
             return replace(s, open_regressions=still)
@@ -217,7 +236,9 @@ def _end(s: Rollout, end: ReleaseEnd) -> Rollout:
 def _restored(s: Rollout, event: e.TrafficRestored) -> Rollout:
     bad = tuple(Regression(commit, event.culprits, event.release) for commit in event.bad_commits)
     known = replace(_on_current(s, restored=event), open_regressions=(*s.open_regressions, *bad))
-    return _end(known, ReleaseEnd.ROLLED_BACK)
+    if event.badness is None:
+        return _end(known, ReleaseEnd.ROLLED_BACK)
+    return replace(known, phase=R.RECOVERING, weight_percent=0, weight_until=None, step=-1, recheck_from_ms=0)
 
 
 _folds: Folds[StreamId, Rollout] = Folds(Rollout, evolve)

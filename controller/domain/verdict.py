@@ -260,6 +260,7 @@ class Verdict(Fact):
     latency_phi: Phi | None  # None: not measured, that of errors serves for latency too
     caveats: tuple[Plain, ...]
     sentence: Plain
+    judge: int = 1  # which judge spoke; 2 from when it had a panel. Another one's words differ, its numbers must not
     sample_ratio: SampleRatio | None = None  # None: not tested
     incident: SharedIncident | None = None  # None: no history to hold the baseline against
     gauges: tuple[GaugeEvidence, ...] = ()

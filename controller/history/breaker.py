@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from controller.domain import events as e
 from controller.domain.bounds import Bounds
 from controller.domain.control import ALL_SCOPE
-from controller.domain.rollout import ReleaseEnd, Rollout
+from controller.domain.rollout import Rollout
 
 
 def breaker(
@@ -19,11 +19,8 @@ def breaker(
     """
     since = now - timedelta(seconds=bounds.rollback_window_seconds)
     since = max(since, lifted_at) if lifted_at else since
-    backs = [
-        r
-        for r in rollout.ended
-        if r.end is ReleaseEnd.ROLLED_BACK and r.restored and r.restored.traffic_back_at > since
-    ]
+    known = (*rollout.ended, *((rollout.current,) if rollout.current else ()))
+    backs = [r for r in known if r.restored and r.restored.traffic_back_at > since]
     if len(backs) < bounds.rollbacks_in_window:
         return None
     reason = f"{len(backs)} roll-backs within {bounds.rollback_window_seconds} s (bound {bounds.rollbacks_in_window})"

@@ -46,6 +46,14 @@ from controller.ports.gate import (
     Pending,
     Unknown,
 )
+from controller.ports.judging import (
+    Contradicted,
+    Court,
+    LookRequest,
+    Reader,
+    SealedCounts,
+    Seen,
+)
 from controller.ports.provenance import (
     Attestor,
 )
@@ -88,6 +96,8 @@ __all__ = [
     "Clock",
     "Committed",
     "Conflict",
+    "Contradicted",
+    "Court",
     "Denied",
     "Desk",
     "Done",
@@ -100,6 +110,7 @@ __all__ = [
     "Lease",
     "Limits",
     "Log",
+    "LookRequest",
     "Model",
     "ModelReply",
     "ModelRequest",
@@ -109,10 +120,13 @@ __all__ = [
     "PlatformStatus",
     "Policy",
     "Ports",
+    "Reader",
     "Receipt",
     "Rejected",
     "RepositoryConfig",
+    "SealedCounts",
     "Seals",
+    "Seen",
     "ServiceConfig",
     "Telemetry",
     "TestResult",

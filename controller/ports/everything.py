@@ -12,6 +12,7 @@ from controller.domain.ids import NO_DIGEST, Branch, Digest, Repository, Service
 from controller.domain.verdict import JudgeConfig
 from controller.ports.forge import Forge
 from controller.ports.gate import Gate
+from controller.ports.judging import Court
 from controller.ports.provenance import Attestor
 from controller.ports.record import Blobs, Log, Seals
 from controller.ports.time import Clock
@@ -49,6 +50,7 @@ class Ports:
     ci: Ci
     platform: Platform
     telemetry: Telemetry
+    court: Court
     policy: Policy
     bounds: Bounds
     repositories: Mapping[Repository, RepositoryConfig]

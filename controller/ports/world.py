@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from controller.domain.benchmark import Benchmark
 from controller.domain.counts import Histogram, InstanceMinute, TraceGroup, WindowCounts
 from controller.domain.events import Label
 from controller.domain.ids import Commit, Digest, Service
@@ -36,6 +37,7 @@ class CiRun:
     isolation: str
     reason: str = ""  # why it is broken, in words
     log: str = ""
+    benchmarks: tuple[Benchmark, ...] = ()  # known once it has finished
 
 
 class Ci(Protocol):

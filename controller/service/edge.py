@@ -35,7 +35,7 @@ from controller.adapters.edge_http import LOOPBACK
 from controller.adapters.edge_release import OtlpAddress
 from controller.adapters.edge_service import EdgeService
 from controller.adapters.edge_sources import Counts
-from controller.adapters.edge_start import token_in
+from controller.adapters.edge_start import READ_TOKEN, TOKEN, token_in
 from controller.adapters.edge_state import StateKeeper, replace_file
 from controller.adapters.otlp import otlp_server
 from controller.adapters.otlp_counts import ServiceCounts
@@ -44,7 +44,7 @@ from controller.adapters.otlp_points import Ingest
 from controller.errors import ConfigError, FlyballError
 
 SHORTEST_TOKEN = 16
-TOKEN = re.compile(rf"[A-Za-z0-9_.-]{{{SHORTEST_TOKEN},200}}")
+USABLE_TOKEN = re.compile(rf"[A-Za-z0-9_.-]{{{SHORTEST_TOKEN},200}}")
 log = logging.getLogger("flyball.edge")
 
 
@@ -124,8 +124,16 @@ class Edge:
     def _admin(self, intake: Intake) -> Admin:
         effects = Effects(self._services, self._keeper)
         counts = Counts(self._services, lambda: self._config.hold_ms, now_ms, lambda: intake.turned_away)
-        token = self._token(self._path("token"), mine=True)
-        return Admin(token, self._services, effects, counts, configure=self._configure, shut_down=self._ending.set)
+        full, read_only = (self._token(self._path(name), mine=True) for name in (TOKEN, READ_TOKEN))
+        return Admin(
+            full,
+            read_only,
+            self._services,
+            effects,
+            counts,
+            configure=self._configure,
+            shut_down=self._ending.set,
+        )
 
     @property
     def _otlp_token_file(self) -> Path:
@@ -140,7 +148,7 @@ class Edge:
             token = token_in(path)
         except OSError as error:
             raise ConfigError(f"otlp_token_file: {path} cannot be read ({error.strerror})", "Write a token") from error
-        if not TOKEN.fullmatch(token):
+        if not USABLE_TOKEN.fullmatch(token):
             raise ConfigError(
                 f"otlp_token_file: {path} holds no token of {SHORTEST_TOKEN} to 200 letters, digits, '-', '_' and '.'",
                 "Write one, for example with: openssl rand -hex 32",

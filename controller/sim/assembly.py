@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from controller.agents.parts import SessionParts
 from controller.agents.session import Checkpoints, SessionRunner
+from controller.canary.court import InProcessCourt
 from controller.desk import SessionDesk
 from controller.domain.entry import Caller
 from controller.domain.events import Label
@@ -74,6 +75,7 @@ def wire(world: SimWorld, shared: Shared, process: Process) -> Wired:
         ci=world.ci,
         platform=world.platform,
         telemetry=world.telemetry,
+        court=InProcessCourt(world.telemetry, shared.blobs),
         policy=shared.policy,
         bounds=world.bounds,
         repositories=world.repositories,

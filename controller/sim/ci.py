@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controller.domain.base import Fact
+from controller.domain.benchmark import MOST_BENCHMARKS, Benchmark, benchmark_of
 from controller.domain.ids import Commit, EffectKey, Repository
 from controller.domain.verbs import RunStarted, StartRun, Verb
 from controller.ports import CiRun, TestResult
 from controller.sim.chance import happens, uniform
 from controller.sim.clock import SimClock
-from controller.sim.content import flakiness, has, tests_of
+from controller.sim.content import flakiness, has, measured, tests_of
 from controller.sim.forge import Counted, SimForge
 from controller.sim.history import tree_id
 
 SHORTEST_S, LONGEST_S = 1.0, 6.0
 TEST_MS = 40
+NOISE = 0.02  # of a benchmark, standard deviation over its level
+UNIFORMS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,17 @@ class SimCi:
         if self.clock.now() < ends:
             return CiRun(name, run.commit, "running", run.begun, None, (), "none: simulated")
         state = "passed" if all(test.passed for test in tests) else "failed"
-        return CiRun(name, run.commit, state, run.begun, ends, tests, "none: simulated", log=f"{len(tests)} tests\n")
+        log, found = f"{len(tests)} tests\n", self._benchmarks(run)
+        return CiRun(name, run.commit, state, run.begun, ends, tests, "none: simulated", log=log, benchmarks=found)
+
+    def _benchmarks(self, run: _Run) -> tuple[Benchmark, ...]:
+        """Each run is a few per cent off: the sum of four uniform numbers is near enough to normal."""
+        tree = self.forge.repository(run.repository).history.of(run.commit).tree
+        found = []
+        for name, level in measured(tree).items():
+            drawn = sum(uniform(self.seed, "benchmark", name, tree_id(tree), n) for n in range(UNIFORMS)) - UNIFORMS / 2
+            found.append(benchmark_of(name, [level * (1 + NOISE * drawn * math.sqrt(12 / UNIFORMS))]))
+        return tuple(found[:MOST_BENCHMARKS])
 
     def _tests(self, run: _Run) -> tuple[TestResult, ...]:
         tree = self.forge.repository(run.repository).history.of(run.commit).tree

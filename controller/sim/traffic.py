@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from controller.domain.counts import ArmCounts, Histogram, InstanceMinute, TraceGroup, WindowCounts
+from controller.domain.counts import (
+    ArmCounts,
+    CallerCounts,
+    GaugeMeans,
+    Histogram,
+    InstanceMinute,
+    TraceGroup,
+    WindowCounts,
+)
 from controller.domain.events import Label
 from controller.domain.ids import Commit, Service
 from controller.domain.verdict import Exemplars
@@ -22,7 +30,19 @@ LOOK_MS = 1_000  # grid on which the first failure is sought
 MOST_WINDOWS = 5_000  # in one answer
 BASELINE_INSTANCES = 3
 USUAL_BUCKETS = ((24, 0.3), (27, 0.4), (30, 0.2), (35, 0.08), (43, 0.02))  # 8 to 42 ms, in buckets of scale 3
+NOTHING = ArmCounts(requests=0, errors=0)
+MEMORY = "process.memory.usage"
+USUAL_MEMORY_MILLI = 100_000_000_000  # 100 MB, in thousandths of a byte
 SLOWER_BY = 8  # buckets: twice as long
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Something beneath every version fails a share of all requests."""
+
+    from_ms: int
+    to_ms: int
+    rate: float
 
 
 @dataclass
@@ -36,6 +56,8 @@ class SimTelemetry:
     requests_per_second: float = 200.0
     source: str = "the simulated service's own counts"
     label: Label = Label.SIMULATED
+    outages: list[Outage] = field(default_factory=list)
+    callers: bool = False  # whether the proxy's own counts are told as well
 
     async def windows(
         self, service: Service, *, canary: Commit, baseline: Commit, from_ms: int, width_ms: int
@@ -45,10 +67,32 @@ class SimTelemetry:
         start = max(from_ms, begun // width_ms * width_ms)
         found: list[WindowCounts] = []
         while start + width_ms <= now_ms and len(found) < MOST_WINDOWS:
-            seen = [self._arm(state, version, start, start + width_ms) for version in (canary, baseline)]
-            found.append(WindowCounts(start_ms=start, end_ms=start + width_ms, canary=seen[0], baseline=seen[1]))
+            found.append(self._window(state, (canary, baseline), start, start + width_ms))
             start += width_ms
         return found
+
+    def _window(self, state: SlotState, versions: tuple[Commit, Commit], start: int, end: int) -> WindowCounts:
+        asked = [self._arm(state, version, start, end) for version in versions]
+        trees = [self.platform.tree(version) for version in versions]
+        told = [NOTHING if has(tree, "SILENT") else arm for tree, arm in zip(trees, asked, strict=True)]
+        levels = [
+            self._memory(state, version, end) if has(tree, "LEAKS") or arm.requests else None
+            for version, tree, arm in zip(versions, trees, told, strict=True)
+        ]
+        return WindowCounts(
+            start_ms=start,
+            end_ms=end,
+            canary=told[0],
+            baseline=told[1],
+            callers=CallerCounts(canary=asked[0], baseline=asked[1]) if self.callers else None,
+            gauges=(GaugeMeans(name=MEMORY, canary_milli=levels[0], baseline_milli=levels[1]),),
+        )
+
+    def _memory(self, state: SlotState, version: Commit, at_ms: int) -> int:
+        """In thousandths of a byte. A leak grows by a tenth of the usual a second, from the version's first request."""
+        since = next((span.from_ms for span in state.spans if _share(span, version) > 0), at_ms)
+        leaked = (at_ms - since) * USUAL_MEMORY_MILLI // 10_000 if has(self.platform.tree(version), "LEAKS") else 0
+        return USUAL_MEMORY_MILLI + leaked
 
     async def baseline(
         self,
@@ -57,7 +101,7 @@ class SimTelemetry:
         *,
         from_ms: int,
         to_ms: int,
-        width_ms: int = 10_000,  # noqa: ARG002 - whatever served is counted here: no version is ever silent
+        width_ms: int = 10_000,
     ) -> Baseline:
         state = self.platform.slot(service, self.environment)
         arm = self._arm(state, version, from_ms, to_ms)
@@ -67,7 +111,15 @@ class SimTelemetry:
             InstanceMinute(instance=f"{service}-{n}", minute_ms=minute, requests=share, errors=failed)
             for n in range(BASELINE_INSTANCES)
         )
-        return Baseline(instances, arm.latency, arm.requests, arm.errors)
+        return Baseline(
+            instances,
+            arm.latency,
+            arm.requests,
+            arm.errors,
+            callers=self.callers,
+            gauges=(MEMORY,),
+            windows_asked=(to_ms - from_ms) // width_ms if self.callers and arm.requests else 0,
+        )
 
     async def exemplars(self, service: Service, *, canary: Commit, baseline: Commit) -> Exemplars:  # noqa: ARG002
         """None: simulated users leave no traces."""
@@ -99,9 +151,13 @@ class SimTelemetry:
         tree = self.platform.tree(version)
         name = tree_id(tree)
         requests = whole(served / 1000 * self.requests_per_second, self.seed, "requests", name, from_ms, to_ms)
-        errors = binomial(requests, error_rate(tree), self.seed, "errors", name, from_ms, to_ms)
+        rate = max(error_rate(tree), self._outage(from_ms))
+        errors = binomial(requests, rate, self.seed, "errors", name, from_ms, to_ms)
         shift = SLOWER_BY if has(tree, "SLOW") else 0
         return ArmCounts(requests=requests, errors=errors, latency=self._latency(requests, shift, name, from_ms))
+
+    def _outage(self, at_ms: int) -> float:
+        return max((one.rate for one in self.outages if one.from_ms <= at_ms < one.to_ms), default=0.0)
 
     def _latency(self, requests: int, shift: int, name: str, from_ms: int) -> Histogram:
         counts = {

@@ -36,6 +36,7 @@ PLAN = RolloutPlan(
     weight_ttl_ms=12_000,
     warmup_ms=1_000,
     bake_ms=4_000,
+    recovery_ms=60_000,
     ready_seconds=20,
 )
 MODEL = "claude-sonnet-5-5"

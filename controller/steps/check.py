@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from controller.domain import events as e
+from controller.domain.benchmark import MOST_BENCHMARKS
 from controller.domain.ci import CiResults, TestOutcome, clear_name
 from controller.domain.decision import Claim, Decision, at_commit, decide, in_blob
 from controller.domain.delivery import Delivery
@@ -107,6 +108,7 @@ async def _report(d: Delivery, ports: Ports, begun: e.CiStarted, run: CiRun) -> 
         log=await ports.seals.seal(run.log[-LOG_CHARS:]),
         results=kept,
         decision=verdict(results, kept, started, ports.caller.policy),
+        benchmarks=run.benchmarks[:MOST_BENCHMARKS],
     )
     if report.passed:
         return [draft(d, report)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from controller.canary.slower import slower_ones
 from controller.domain import events as e
+from controller.domain.benchmark import SlowerBenchmark
 from controller.domain.control import by_agent
 from controller.domain.decision import Claim, decide
 from controller.domain.delivery import Delivery
@@ -10,6 +12,7 @@ from controller.domain.entry import Draft
 from controller.domain.ids import delivery_stream
 from controller.domain.risk import Colour, RiskInputs
 from controller.errors import Permanent
+from controller.history.benchmarks import landings, series
 from controller.history.citing import newest_of
 from controller.ports import Ports
 from controller.steps.common import draft
@@ -22,7 +25,7 @@ WHY_NOT = {
 
 
 async def classify(d: Delivery, ports: Ports) -> list[Draft]:
-    inputs, stream = inputs_of(d), delivery_stream(d.id)
+    inputs, stream = inputs_of(d, await slower_than_landed(d, ports)), delivery_stream(d.id)
     changed = await newest_of(ports.log, stream, e.ChangeAuthored, e.SentBack)
     tested = await newest_of(ports.log, stream, e.CiReported)
     verdict = await ports.policy.classify(inputs)
@@ -34,7 +37,7 @@ async def classify(d: Delivery, ports: Ports) -> list[Draft]:
             Claim(text=verdict.reason, evidence=changed),
             Claim(text=f"the tests passed: {inputs.tests_passed}, in round {inputs.rounds}", evidence=tested),
         ),
-        would_change="other files, more lines, no tests, taint, or another policy version",
+        would_change="other files, more lines, no tests, taint, a slower benchmark, or another policy version",
         fallback="yellow waits for a person, red goes back to its author",
         rules=verdict.rules,
         policy=verdict.policy,
@@ -42,7 +45,14 @@ async def classify(d: Delivery, ports: Ports) -> list[Draft]:
     return [draft(d, e.RiskClassified(inputs=inputs, verdict=verdict, decision=decision))]
 
 
-def inputs_of(d: Delivery) -> RiskInputs:
+async def slower_than_landed(d: Delivery, ports: Ports) -> tuple[SlowerBenchmark, ...]:
+    """Of what CI measured on this head. A head without benchmarks costs no look at the others."""
+    if d.ci is None or not d.ci.benchmarks:
+        return ()
+    return slower_ones(d.ci.benchmarks, series(await landings(ports.log, d.repository, d.branch)))
+
+
+def inputs_of(d: Delivery, slower: tuple[SlowerBenchmark, ...] = ()) -> RiskInputs:
     """What the colour depends on, read off the delivery as it stood. Raises Permanent before it was checked."""
     change, ci = d.change, d.ci
     if change is None or ci is None:
@@ -56,6 +66,7 @@ def inputs_of(d: Delivery) -> RiskInputs:
         tainted=d.tainted,
         rounds=d.rounds,
         asked_by_agent=by_agent(d.asked.asked_by),
+        slower_benchmarks=slower,
     )
 
 

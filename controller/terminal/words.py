@@ -8,6 +8,7 @@ from typing import Literal
 from rich.markup import escape
 
 from controller.domain import events as e
+from controller.domain.benchmark import in_units
 from controller.domain.entry import Entry
 from controller.domain.ids import kind_of, rest_of
 from controller.domain.money import usd
@@ -18,6 +19,7 @@ from controller.terminal.rules import in_words
 
 Tone = Literal["plain", "good", "bad", "care", "quiet"]
 DETAIL_CHARS = 400
+NAMED_BENCHMARKS = 6
 ERASED = "(this text has been erased)"
 
 
@@ -153,10 +155,17 @@ async def _ci(about: str, event: e.CiReported, seals: Seals) -> Line:
     seconds = (event.finished_at - event.started_at).total_seconds()
     words = f"CI round {event.round}: {event.tests} tests in {seconds:.1f} s ({event.isolation})"
     if event.passed:
-        return Line(about, f"{words}, all passed", "good")
+        return Line(about, f"{words}, all passed", "good", _measured(event))
     failed = event.failures[:5]
     names = [await opened(one.name, seals) if one.name else one.test for one in failed]
     return Line(about, f"{words}, {len(event.failures)} failed", "bad", ", ".join(names))
+
+
+def _measured(event: e.CiReported) -> str:
+    """Empty: no test recorded a benchmark."""
+    named = [f"{one.name} {in_units(one.value_micro)}" for one in event.benchmarks[:NAMED_BENCHMARKS]]
+    more = len(event.benchmarks) - len(named)
+    return ", ".join([*named, *([f"and {more} more"] if more else [])])
 
 
 def _session(about: str, event: e.Event) -> Line | None:
@@ -245,6 +254,15 @@ async def _rollout(about: str, event: e.Event, seals: Seals) -> Line | None:  # 
             return Line(
                 about, f"all traffic on release {event.to_release}, health verified {event.health_checks} times", "good"
             )
+        case e.RecoveryVerified():
+            tone = "good" if event.recovered else "care"
+            return Line(about, f"release {event.release} is rolled back; {event.reason}", tone)
+        case e.RecoveryFailed():
+            return Line(about, f"users go on being hurt: {event.reason}", "bad")
+        case e.AlarmRaised():
+            return Line(about, f"alarm {event.what}: a person must look", "bad", event.reason)
+        case e.ReleaseRetried():
+            return Line(about, f"release {event.release} is judged anew: {event.by} asked for another try", "care")
         case e.WeightLapsed():
             return Line(
                 about,

@@ -14,7 +14,7 @@ from platform_worlds import PLATFORMS, TELEMETRIES, ActingPlatform, Behaviour, T
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 import edge_kit
-import otlp_kit
+import exports_kit
 
 from controller.adapters.otlp_counts import latency_bucket
 from controller.domain.ids import Commit
@@ -88,20 +88,20 @@ class EdgeWorld:
     async def served_route(self, version: Commit, route: str, *, at_ms: int, requests: int, errors: int) -> None:
         for status, count in ((200, requests - errors), (500, errors)):
             told: dict[str, str | int] = {"http.route": route, "http.response.status_code": status}
-            await self.send(otlp_kit.exponential(count, told, version=version, at_ms=at_ms, since_ms=at_ms))
+            await self.send(exports_kit.exponential(count, told, version=version, at_ms=at_ms, since_ms=at_ms))
 
     async def called(self, version: Commit, *, at_ms: int, requests: int, errors: int) -> None:
         callee: dict[str, str | int] = {"service.peer.name": self.service, "flyball.peer.version": version}
         for status, count in ((200, requests - errors), (500, errors)):
             told = callee | {"http.response.status_code": status}
             await self.send(
-                otlp_kit.exponential(
-                    count, told, name=otlp_kit.CALLED, service="front", version="f1", at_ms=at_ms, since_ms=at_ms
+                exports_kit.exponential(
+                    count, told, name=exports_kit.CALLED, service="front", version="f1", at_ms=at_ms, since_ms=at_ms
                 )
             )
 
     async def level(self, version: Commit, instance: str, *, at_ms: int, name: str, value: float) -> None:
-        export, metrics = otlp_kit.resource(self.service, version, instance)
+        export, metrics = exports_kit.resource(self.service, version, instance)
         metrics.add(name=name).gauge.data_points.add(time_unix_nano=at_ms * 10**6, as_double=value)
         await self.send(export)
 

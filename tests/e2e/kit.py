@@ -139,6 +139,7 @@ segment_ms = 2000
 weight_ttl_ms = 5000
 warmup_ms = 500
 bake_ms = 1000
+recovery_ms = 10000
 baseline_ms = 3000
 ready_seconds = 20
 

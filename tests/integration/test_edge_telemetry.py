@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 from edge_kit import SERVICE, WELL, EdgeKit, now_ms, until
-from otlp_kit import exponential
+from exports_kit import exponential
 
 from controller.adapters.edge_start import ensure_edge, running
 from controller.domain.counts import WindowCounts

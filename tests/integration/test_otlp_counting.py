@@ -10,8 +10,20 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
+from exports_kit import (
+    CALLED,
+    CUMULATIVE,
+    DELTA,
+    START_MS,
+    V1,
+    V2,
+    Counted,
+    attributed,
+    explicit,
+    exponential,
+    resource,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from otlp_kit import CALLED, CUMULATIVE, DELTA, START_MS, V1, V2, Counted, attributed, explicit, exponential, resource
 
 from controller.adapters import otlp_series
 from controller.adapters.otlp_counts import MOST_INSTANCES, ServiceCounts, latency_bucket

@@ -30,7 +30,7 @@ from opentelemetry.trace import Status as SpanStatus
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 from edge_kit import now_ms
-from otlp_kit import SERVED, V2, exponential
+from exports_kit import SERVED, V2, exponential
 
 from controller.adapters.otlp_counts import ServiceCounts
 from controller.adapters.otlp_grpc import METRICS, GrpcReceiver

@@ -24,7 +24,7 @@ from opentelemetry.sdk.resources import Resource
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 from edge_kit import now_ms
-from otlp_kit import START_MS, V2, Counted, attributed, exponential, resource
+from exports_kit import START_MS, V2, Counted, attributed, exponential, resource
 
 from controller.adapters.edge_http import LOOPBACK, Request, Response, SmallServer, get_status
 from controller.adapters.edge_proxy import Proxy

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.canary.boundaries import no_boundaries
 from controller.canary.judge import judge
+from controller.domain.benchmark import SlowerBenchmark
 from controller.domain.ci import CiResults, TestOutcome, clear_name
 from controller.domain.counts import ArmCounts, WindowCounts
 from controller.domain.decision import (
@@ -176,6 +177,10 @@ FLIPS = {
     "tainted": (True, Colour.YELLOW),
     "lines_changed": (10**6, Colour.YELLOW),
     "files": ((".ci/run",), Colour.YELLOW),
+    "slower_benchmarks": (
+        (SlowerBenchmark(name="a_ms", before_micro=1, after_micro=2, p_log10_milli=-4_000, landings=20),),
+        Colour.YELLOW,
+    ),
 }
 
 

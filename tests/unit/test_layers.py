@@ -22,6 +22,7 @@ HASHED = re.compile(r"^[a-z0-9][a-z0-9._-]*==.* \\\n    --hash=sha256:[0-9a-f]{6
 TRESPASSES = {
     "layers": ("controller/steps/merge.py", "import controller.wiring"),
     "steps": ("controller/steps/merge.py", "import controller.steps.deploy"),
+    "judging": ("controller/service/judging.py", "import controller.ledger.keyring"),
     "cedar": ("controller/steps/clear.py", "import cedarpy"),
     "mcp": ("controller/gate.py", "import mcp"),
     "jwt": ("controller/desk.py", "import jwt"),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.adapters.policy_table import MAX_REASON, TABLE, PolicyTable, TableParameters
+from controller.domain.benchmark import SlowerBenchmark
 from controller.domain.risk import Colour, RiskInputs, RiskVerdict
 from controller.errors import ConfigError
 
@@ -67,6 +68,35 @@ async def test_each_rule_speaks_with_its_numbers(facts: dict[str, Any], colour: 
     assert verdict.colour is colour
     assert rule in verdict.rules
     assert words in verdict.reason
+
+
+SLOWER = SlowerBenchmark(
+    name="pricing_ms", before_micro=14_200_000, after_micro=19_800_000, p_log10_milli=-5_699, landings=60
+)
+
+
+async def test_a_slower_benchmark_waits_for_a_person_with_its_numbers_in_the_reason() -> None:
+    verdict = await classified(slower_benchmarks=(SLOWER,))
+    assert (verdict.colour, verdict.rules) == (Colour.YELLOW, ("yellow/benchmark-slower", "green/default"))
+    said = "yellow: slower than what has landed: pricing_ms 14.2 -> 19.8 (+39 %, p 2e-6, n=60)"
+    assert verdict.reason == said
+
+
+async def test_many_slower_benchmarks_are_counted_and_the_worst_are_named() -> None:
+    many = tuple(SLOWER.model_copy(update={"name": f"case{n}_ms"}) for n in range(64))
+    verdict = await classified(slower_benchmarks=many)
+    assert "case2_ms" in verdict.reason
+    assert verdict.reason.endswith(", and 61 more")
+
+
+async def test_a_slower_benchmark_makes_no_red_better_and_holds_up_no_clean_revert() -> None:
+    assert (await classified(slower_benchmarks=(SLOWER,), tests_passed=False)).colour is Colour.RED
+    assert (await classified(slower_benchmarks=(SLOWER,), cause="revert")).colour is Colour.GREEN
+
+
+async def test_inputs_of_an_older_log_have_no_slower_benchmarks() -> None:
+    old = SMALL.model_dump(mode="json", exclude={"slower_benchmarks"})
+    assert RiskInputs.model_validate(old, strict=False) == SMALL
 
 
 async def test_the_worst_colour_wins_and_everything_that_spoke_is_listed() -> None:
@@ -148,6 +178,14 @@ async def test_taint_never_makes_a_colour_better(inputs: RiskInputs) -> None:
     clean = await table.classify(inputs.model_copy(update={"tainted": False}))
     tainted = await table.classify(inputs.model_copy(update={"tainted": True}))
     assert order.index(tainted.colour) >= order.index(clean.colour)
+
+
+@given(inputs=INPUTS)
+async def test_a_slower_benchmark_never_makes_a_colour_better(inputs: RiskInputs) -> None:
+    order = [Colour.GREEN, Colour.YELLOW, Colour.RED]
+    table = PolicyTable(PARAMETERS)
+    slower = await table.classify(inputs.model_copy(update={"slower_benchmarks": (SLOWER,)}))
+    assert order.index(slower.colour) >= order.index((await table.classify(inputs)).colour)
 
 
 def test_another_parameter_is_another_policy() -> None:

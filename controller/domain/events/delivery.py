@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from controller.domain.base import Fact
+from controller.domain.benchmark import Benchmark
 from controller.domain.decision import Decision
 from controller.domain.events.base import Cause, Event, Label, WaitsFor
 from controller.domain.ids import (
@@ -122,6 +123,7 @@ class CiReported(Event):
     log: Sealed  # what the run printed
     results: Sealed | None = None  # `CiResults`, test by test; None: an older log
     decision: Decision | None = None  # why it is green or red; None: an older log
+    benchmarks: tuple[Benchmark, ...] = ()  # of `tested`; empty: none recorded, or an older log
 
 
 class RiskClassified(Event):

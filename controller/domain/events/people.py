@@ -17,7 +17,7 @@ from controller.domain.sealed import Sealed
 class PersonActed(Event):
     """An act of a person: who, what, on what exactly, and how long it took them."""
 
-    act: Literal["approve", "reject", "hold", "release", "promote", "unstick"]
+    act: Literal["approve", "reject", "hold", "release", "promote", "retry", "unstick"]
     person: str
     event_id: str
     head: Commit | None = None  # approve and reject bind to a head; the other acts bind to the delivery

@@ -11,6 +11,7 @@ from controller.domain.counts import Name, Totals
 from controller.domain.decision import Decision
 from controller.domain.events.base import Event, Label
 from controller.domain.ids import (
+    NO_DIGEST,
     Commit,
     DeliveryId,
     Digest,
@@ -85,6 +86,7 @@ class Observed(Event):
     source: str  # which telemetry was counted, in words
     label: Label
     excluded: dict[str, int] = Field(default_factory=dict)  # received and not counted, by reason, since it began
+    policy: Digest = NO_DIGEST  # of the judge's parameters: a blob. Empty: written before segments said so
 
 
 class WeightRenewed(Event):
@@ -133,6 +135,13 @@ class ReleaseResumed(Event):
     release: int
 
 
+class ReleaseRetried(Event):
+    """A person had the canary begin again, with no evidence: another rollout's worth of alpha, in their name."""
+
+    release: int
+    by: str
+
+
 class Promoted(Event):
     release: int
     until: datetime  # as with StepStarted: until it is confirmed, the platform takes the traffic back by itself
@@ -166,7 +175,9 @@ class RecoveryVerified(Event):
     errors: int
     log_e_micro: int  # against "it goes on"
     threshold_micro: int
+    phi_milli: int
     counts: Digest
+    policy: Digest  # of the judge's parameters: a blob
     reason: str
 
 
@@ -178,7 +189,9 @@ class RecoveryFailed(Event):
     errors: int
     log_e_micro: int  # against "it has ended"
     threshold_micro: int
+    phi_milli: int
     counts: Digest
+    policy: Digest  # of the judge's parameters: a blob
     reason: str
 
 
@@ -191,6 +204,7 @@ class AlarmRaised(Event):
     log_e_micro: int  # of the detector, which restarts by itself
     threshold_micro: int
     counts: Digest
+    policy: Digest  # of the judge's parameters: a blob
     reason: str
 
 

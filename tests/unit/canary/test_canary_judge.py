@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from controller.canary.boundaries import choose_boundaries, guessed_rate, no_boundaries
 from controller.canary.eprocess import NOTHING, TwoArms, added, block_increments, multiples
-from controller.canary.judge import Judge, JudgeState, WindowRefused, judge
+from controller.canary.judge import Judge, judge
+from controller.canary.weighing import JudgeState, WindowRefused
 from controller.domain.counts import ArmCounts, Histogram, WindowCounts
 from controller.domain.verdict import (
     Boundaries,
@@ -129,7 +130,7 @@ def test_guessed_latency_rate_knows_history_and_earlier_windows_but_not_the_one_
         arms, rate = TwoArms(1, 5, slow, 45), guessed_rate(boundaries, 0, seen, CONFIG)
         sums, seen = added(sums, block_increments(arms, rate, multiples(CONFIG))), seen.plus(arms)
         state = court.step(state, window(position, canary, baseline))
-        assert state.latency[0] == sums
+        assert state.scores[1].sums == sums
 
 
 def test_verdict_keeps_the_numbers_of_its_first_crossing_however_good_the_canary_looks_later() -> None:

@@ -23,6 +23,7 @@ ACTS = (
     "hold",
     "release",
     "promote",
+    "retry",
     "unstick",
     "stop",
     "resume",
@@ -43,7 +44,7 @@ TEAM = People(
 MAY = {
     "ann": {"ask", "read", "hold", "release"},
     "ben": {"ask", "read", "hold", "release", "approve", "reject"},
-    "cleo": {"hold", "release", "stop", "resume", "revoke", "unstick", "promote", "read"},
+    "cleo": {"hold", "release", "stop", "resume", "revoke", "unstick", "promote", "retry", "read"},
     "olga": {*ACTS},
     "mallory": set[str](),
     "": set[str](),
