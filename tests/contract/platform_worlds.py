@@ -53,6 +53,7 @@ class PlatformWorld(Protocol):
 class Tells(StrEnum):
     """What a telemetry may tell besides requests, failures and latencies."""
 
+    LATE = "late requests"
     ROUTES = "routes"
     CALLERS = "callers"
     GAUGES = "gauges"

@@ -126,6 +126,7 @@ async def test_source_says_whose_counts_these_are(watch: Watch) -> None:
 
 
 async def test_late_requests_are_said_and_nothing_else_is(watch: Watch) -> None:
+    watch.telling(Tells.LATE)
     await watch.served(OLD, 100, 5)
     await watch.windows()
     assert await watch.world.telemetry.excluded(watch.world.service) == {}
