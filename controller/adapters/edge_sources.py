@@ -47,12 +47,12 @@ class Counts:
         services: Mapping[str, EdgeService],
         hold_ms: Callable[[], int],
         now_ms: Callable[[], int],
-        turned_away: Callable[[], int] = lambda: 0,
+        left_out: Callable[[], Mapping[str, int]] = dict[str, int],
     ) -> None:
         self._services = services
         self._hold_ms = hold_ms
         self._now_ms = now_ms
-        self._turned_away = turned_away  # exports of whatever service, since the edge began
+        self._left_out = left_out  # of all services, by reason
         self._latched: OrderedDict[tuple[str, str, str], Views] = OrderedDict()
 
     def windows(self, service: str, canary: Commit, baseline: Commit, from_ms: int, width_ms: int) -> dict[str, Any]:
@@ -109,7 +109,8 @@ class Counts:
         """Since the edge began."""
         edge = self._edge(service)
         found = edge.told_by_otlp.excluded + edge.seen_by_proxy.excluded + edge.told_by_callers.excluded
-        found["exports turned away, of all services"] = self._turned_away()
+        found.update(edge.told_by_otlp.traced.dropped)
+        found.update({f"{reason}, of all services": number for reason, number in self._left_out().items()})
         return {reason: number for reason, number in sorted(found.items()) if number}
 
     def traces(self, service: str, from_ms: int, to_ms: int) -> list[TraceGroup]:

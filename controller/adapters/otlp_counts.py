@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.adapters.otlp_groups import TraceCounts
 from controller.adapters.otlp_routes import RouteSeconds, ServiceRoutes
 from controller.domain.counts import BUCKETS_PER_DOUBLING, ArmCounts, Histogram, TraceGroup
 
@@ -136,6 +137,7 @@ class ServiceCounts:
         self.gauges = gauges  # names of the metrics that are kept as levels
         self.versions: OrderedDict[str, VersionCounts] = OrderedDict()
         self.routes = ServiceRoutes()
+        self.traced = TraceCounts()
         self.closed_until_s = 0  # seconds before this one were handed out
         self.first_s: int | None = None  # the second of the first request that was counted. None: there was none
         self.excluded = Counter[str]()  # what was received and not counted, by reason
@@ -213,9 +215,9 @@ class ServiceCounts:
         drop_oldest(series, SECONDS_KEPT)
         return True
 
-    def traces(self, from_ms: int, to_ms: int) -> list[TraceGroup]:  # noqa: ARG002
+    def traces(self, from_ms: int, to_ms: int) -> list[TraceGroup]:
         """Finished traces by what they went through."""
-        return []
+        return self.traced.between(from_ms, to_ms)
 
 
 def drop_oldest(seconds: dict[int, Tally] | dict[int, int], most: int) -> None:

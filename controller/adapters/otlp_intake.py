@@ -74,6 +74,10 @@ class Intake:
         self._unsaid = 0
         self._saying: asyncio.TimerHandle | None = None  # None: nothing was turned away for a minute
 
+    def left_out(self) -> dict[str, int]:
+        """Of all services, by reason, since the start."""
+        return {"exports turned away": self.turned_away, **self._ingest.assembler.dropped}
+
     @contextmanager
     def place(self, size: int) -> Iterator[None]:
         """In the line, for an export of so many bytes, until it was counted. Raises `BusyError`."""

@@ -25,6 +25,7 @@ from controller.adapters.otlp_counts import ServiceCounts
 from controller.adapters.otlp_histograms import SHIFT_TO_MS, explicit, exponential
 from controller.adapters.otlp_levels import count_levels
 from controller.adapters.otlp_series import UNCOUNTED, Kind, Series, SeriesBook, Total, kind_of, pairs, route_of
+from controller.adapters.otlp_traces import Assembler
 from controller.adapters.otlp_values import texts
 from controller.adapters.otlp_wanted import (
     CUMULATIVE,
@@ -78,6 +79,7 @@ class Ingest:
         self._now_ms = now_ms
         self._senders: OrderedDict[bytes, Sender] = OrderedDict()
         self._book = SeriesBook(lambda: now_ms() * 1_000_000)
+        self.assembler = Assembler(watched, now_ms)
 
     def metrics(self, body: bytes, trace_id: Callable[[bytes], str] = bytes.hex) -> Rejected:
         """All of it at a stretch. Raises protobuf's `DecodeError` with nothing counted."""
@@ -96,6 +98,7 @@ class Ingest:
 
     def traces(self, export: ExportTraceServiceRequest, trace_id: Callable[[bytes], str] = bytes.hex) -> None:
         """Remembers failed server spans. `trace_id` says how this encoding spells one."""
+        self.assembler.take(export, trace_id)
         for of_resource in export.resource_spans:
             sender = self._sender(of_resource.resource.SerializeToString())
             if sender.counts is None or not sender.version:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from controller.canary.blame import split_alpha_ppm
 from controller.domain import events as e
 from controller.domain.control import People, fold_people
 from controller.domain.decision import Claim, decide, in_blob
 from controller.domain.entry import Draft
-from controller.domain.ids import Digest, EffectKey, Service, canonical, people_stream, rest_of
+from controller.domain.ids import Digest, EffectKey, Service, canonical, effect_stream, people_stream, rest_of
 from controller.domain.rollout import Release, Rollout
 from controller.domain.verbs import SetWeight, Tell
 from controller.domain.verdict import JudgeConfig
@@ -27,11 +28,20 @@ ON_CALL = "on-call"
 def place(r: Rollout, ports: Ports) -> tuple[RepositoryConfig, ServiceConfig]:
     name, _, environment = rest_of(r.stream).partition("@")
     try:
-        return ports.service(Service(name), environment)
+        repository, service = ports.service(Service(name), environment)
     except KeyError:
         raise Permanent(
             f"{r.stream} has no service configured any more", "Put [service] back into flyball.toml"
         ) from None
+    return repository, _splitting(r, service)
+
+
+def _splitting(r: Rollout, service: ServiceConfig) -> ServiceConfig:
+    """While suspects go out in halves, each canary has its share of one release's alpha."""
+    if not r.suspects:
+        return service
+    alpha_ppm = split_alpha_ppm(service.judge.alpha_ppm, r.batch)
+    return replace(service, judge=service.judge.model_copy(update={"alpha_ppm": alpha_ppm}))
 
 
 def current(r: Rollout) -> Release:
@@ -109,10 +119,12 @@ def parameters(config: JudgeConfig) -> bytes:
 async def page(r: Rollout, ports: Ports, what: str, words: str, said: str = "") -> None:
     """Tell whoever is on call, once for each `what` of a release. A message that does not get through stops nothing.
 
-    `said` by the world is in the message and not in the log.
+    `said` by the world is in the message and not in the log. Later looks have other numbers: the first ones are told.
     """
-    verb = Tell(to=ON_CALL, thread=rest_of(r.stream), text=f"{words}\n{said}" if said else words)
     key = EffectKey(f"page/{rest_of(r.stream)}/{r.releases}/{what}")
+    if await ports.log.stream(effect_stream(key)) is not None:
+        return
+    verb = Tell(to=ON_CALL, thread=rest_of(r.stream), text=f"{words}\n{said}" if said else words)
     decision = decide(
         f"Tell whoever is on call about {rest_of(r.stream)}?",
         "tell",

@@ -155,11 +155,16 @@ async def watch(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR0911 - a f
     found = [] if first else await _alarmed(r, ports, service, release)
     if found:
         return found
-    doubted = r.alarm is not None and r.alarm.release == release.number and not any(p.promoted_by for p in people)
-    if (baked or first) and held_by(people) is None and not doubted:
+    if (baked or first) and held_by(people) is None and not _doubted(r, release, people):
         return await _confirm(r, ports, release, service)
     on = await ground(r, ports, None, e.Promoted)
     return await _renew(r, ports, service, status.weight_percent, [], decision=reasons.baking(r, on))
+
+
+def _doubted(r: Rollout, release: Release, people: list[People]) -> bool:
+    """An alarm stands that nobody has answered by promoting it all the same."""
+    since = r.alarmed_at if r.alarm is not None and r.alarm.release == release.number else None
+    return since is not None and not any(one.promoted_at and one.promoted_at > since for one in people)
 
 
 async def _alarmed(r: Rollout, ports: Ports, service: ServiceConfig, release: Release) -> list[Draft]:

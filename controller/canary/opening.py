@@ -5,20 +5,26 @@ from __future__ import annotations
 from datetime import timedelta
 
 from controller.canary.boundaries import choose_boundaries, no_boundaries
+from controller.canary.choosing import (
+    Target,
+    cures_of,
+    delivery_of,
+    in_landing_order,
+    next_half,
+    undeployable,
+)
 from controller.canary.common import RELEASER, blocked, current, draft, held_by, ms, page, place, said, unsettled, wait
 from controller.canary.dispersion import estimate_latency_phi, estimate_phi, prior_phi
 from controller.canary.silence import silence_of
 from controller.canary.watching import alarm
 from controller.canary.weights import settle
 from controller.domain import events as e
-from controller.domain.control import undo_of
 from controller.domain.counts import Totals
 from controller.domain.decision import Claim, Decision, at_commit, decide
 from controller.domain.delivery import Delivery, Phase
-from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
-from controller.domain.ids import Commit, DeliveryId, EffectKey, delivery_stream, rest_of
-from controller.domain.rollout import Regression, Release, Rollout, deployable
+from controller.domain.ids import Commit, DeliveryId, EffectKey, rest_of
+from controller.domain.rollout import Release, Rollout
 from controller.domain.verbs import Build, StartCanary
 from controller.domain.verdict import BoundarySource
 from controller.errors import Permanent
@@ -42,9 +48,9 @@ async def open_release(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR091
         return []
     if (block := await blocked(r, ports)) is not None:
         return wait(r, ports, e.WaitsFor.FREEZE, ports.bounds.wait_seconds, in_clear(block))
-    commit, why = await _target(r, ports, repository, waiting)
-    if commit is None:
-        return wait(r, ports, e.WaitsFor.AFTER, ports.bounds.wait_seconds, why)
+    target = await _target(r, ports, repository, service, waiting)
+    if (commit := target.commit) is None:
+        return wait(r, ports, e.WaitsFor.AFTER, ports.bounds.wait_seconds, target.why)
     carried = tuple(
         [d.id for d in waiting if d.merged and await ports.forge.contains(repository.name, commit, d.merged.commit)]
     )
@@ -59,7 +65,7 @@ async def open_release(r: Rollout, ports: Ports) -> list[Draft]:  # noqa: PLR091
         commit=commit,
         deliveries=carried,
         against=r.confirmed.number if r.confirmed else None,
-        decision=_opening(r, commit, carried, why).under(ports.caller.policy),
+        decision=_opening(r, commit, carried, target).under(ports.caller.policy),
     )
     return [draft(r, opened)]
 
@@ -185,54 +191,39 @@ async def _waiting(r: Rollout, ports: Ports) -> list[Delivery]:
     for row in await ports.log.waiting_on(r.stream):
         if not row.stream.startswith("delivery/"):
             continue
-        one = await _delivery(ports, DeliveryId(rest_of(row.stream)))
+        one = await delivery_of(ports, DeliveryId(rest_of(row.stream)))
         if one.phase is Phase.MERGED and one.merged and r.release_of(one.id, after=one.left_release) is None:
             found.append(one)
-    return found
-
-
-async def _delivery(ports: Ports, delivery: DeliveryId) -> Delivery:
-    return fold_delivery(delivery, await ports.log.read(delivery_stream(delivery)))
+    return await in_landing_order(found, place(r, ports)[0].name, ports)
 
 
 async def _target(
-    r: Rollout, ports: Ports, repository: RepositoryConfig, waiting: list[Delivery]
-) -> tuple[Commit | None, str]:
-    """The commit to release and the reason for it; or None and what stands in the way."""
+    r: Rollout, ports: Ports, repository: RepositoryConfig, service: ServiceConfig, waiting: list[Delivery]
+) -> Target:
+    """`waiting` in landing order."""
     tip = await ports.forge.tip(repository.name, repository.branch)
     if tip is None:
         raise Permanent(f"{repository.name} has no branch {repository.branch}", "Create it, or set repository.branch")
     if not waiting or r.confirmed is None:
-        return tip, "nothing has been deployed yet: the tip of the branch is the first release"
-    oldest = waiting[0].merged
-    if oldest is None:
-        raise Permanent(f"{waiting[0].id} waits for a release without being merged", "Run `flyball log verify`")
-    why = await _undeployable(r, ports, repository, oldest.commit)
+        return Target(tip, "nothing has been deployed yet: the tip of the branch is the first release")
+    wanted = await next_half(r, ports, waiting) or _oldest(waiting[: service.plan.changes_per_release])
+    if wanted.commit is None:
+        return wanted
+    why = await undeployable(r, ports, repository.name, wanted.commit)
     if why is None:
-        return oldest.commit, "the oldest merged change that waits"
-    if (still := await _undeployable(r, ports, repository, tip)) is None:
-        return tip, f"the tip, for {oldest.commit[:12]} may not go out: {why}"
-    return None, still
+        return wanted
+    if (still := await undeployable(r, ports, repository.name, tip)) is None:
+        return Target(tip, f"the tip, for {wanted.commit[:12]} may not go out: {why}")
+    return Target(None, still)
 
 
-async def _undeployable(r: Rollout, ports: Ports, repository: RepositoryConfig, commit: Commit) -> str | None:
-    """Why a commit may not be deployed. None: it may."""
-    cures = {regression.bad_commit: await _cures(regression, ports) for regression in r.open_regressions}
-    ancestors = {regression.bad_commit for regression in r.open_regressions} | {
-        c for found in cures.values() for c in found
-    }
-    contained = {a for a in ancestors if await ports.forge.contains(repository.name, commit, a)}
-    return deployable(commit, r.open_regressions, lambda _, a: a in contained, lambda one: cures[one.bad_commit])
-
-
-async def _cures(regression: Regression, ports: Ports) -> tuple[Commit, ...]:
-    found = []
-    for culprit in regression.deliveries:
-        for name in (DeliveryId(f"{culprit}-revert"), undo_of(culprit), DeliveryId(f"{culprit}-fix")):
-            one = await _delivery(ports, name)
-            if one.merged is not None:
-                found.append(one.merged.commit)
-    return tuple(found)
+def _oldest(waiting: list[Delivery]) -> Target:
+    newest = waiting[-1].merged
+    if newest is None:
+        raise Permanent(f"{waiting[-1].id} waits for a release without being merged", "Run `flyball log verify`")
+    if len(waiting) == 1:
+        return Target(newest.commit, "the oldest merged change that waits")
+    return Target(newest.commit, f"the {len(waiting)} oldest merged changes that wait")
 
 
 async def _closed(r: Rollout, ports: Ports) -> e.RegressionClosed | None:
@@ -241,7 +232,7 @@ async def _closed(r: Rollout, ports: Ports) -> e.RegressionClosed | None:
         return None
     repository, _ = place(r, ports)
     for regression in r.open_regressions:
-        for cure in await _cures(regression, ports):
+        for cure in await cures_of(regression, ports):
             if await ports.forge.contains(repository.name, r.confirmed.commit, cure):
                 return e.RegressionClosed(bad_commit=regression.bad_commit, cured_by=cure)
     return None
@@ -272,7 +263,7 @@ async def _never_ran(r: Rollout, ports: Ports, reason: str, said: str) -> Draft:
     return draft(r, found)
 
 
-def _opening(r: Rollout, commit: Commit, carried: tuple[DeliveryId, ...], why: str) -> Decision:
+def _opening(r: Rollout, commit: Commit, carried: tuple[DeliveryId, ...], target: Target) -> Decision:
     against = f"release {r.confirmed.number}" if r.confirmed else "nothing"
     return decide(
         f"What is the next release of {rest_of(r.stream)}?",
@@ -283,11 +274,11 @@ def _opening(r: Rollout, commit: Commit, carried: tuple[DeliveryId, ...], why: s
                 text=f"it carries {', '.join(carried) or 'the branch as it is'}; compared with {against}"[:600],
                 evidence=at_commit(commit),
             ),
-            Claim(text=why[:600], evidence=at_commit(commit)),
+            Claim(text=target.why[:600], evidence=at_commit(commit)),
         ),
         would_change="an open regression in it that nothing in it cures, a stop, or a hold",
         fallback="traffic stays on the confirmed release",
-        rules=("rollout/oldest-first", "rollout/deployable"),
+        rules=(target.rule, "rollout/deployable"),
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from controller.canary.attributing import attribute
+from controller.canary.choosing import in_landing_order
 from controller.canary.common import RESPONDER, current, draft, page, place, unsettled, wait
 from controller.canary.plain_words import culprit
 from controller.canary.recovery import badness_of
 from controller.domain import events as e
-from controller.domain.blame import Badness
+from controller.domain.blame import Badness, Share
 from controller.domain.control import fold_people
 from controller.domain.decision import Claim, Decision, at_entry, decide
-from controller.domain.delivery import Delivery
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import DeliveryId, EffectKey, delivery_stream, people_stream, rest_of
@@ -23,7 +24,7 @@ from controller.ports import Done, Ports
 
 
 async def restore(r: Rollout, ports: Ports) -> list[Draft]:
-    release, (_, service) = current(r), place(r, ports)
+    release, (repository, service) = current(r), place(r, ports)
     if r.confirmed is None:
         failed = release.regression.reason if release.regression else "it failed"
         said = release.regression.detail if release.regression else None
@@ -41,14 +42,20 @@ async def restore(r: Rollout, ports: Ports) -> list[Draft]:
         reason = f"all traffic is on release {r.confirmed.number}, but that is not healthy either"
         return [draft(r, e.RolloutStuck(release=release.number, reason=reason))]
     carried = [fold_delivery(one, await ports.log.read(delivery_stream(one))) for one in release.deliveries]
-    guilty = culprits(carried)
+    found = await attribute(r, ports, release, await in_landing_order(carried, repository.name, ports))
+    if found.blame is not None and found.blame.share is Share.SHARED:
+        words = f"release {release.number} was rolled back, and no change of it is blamed: {found.blame.reason}"
+        await page(r, ports, "shared", words)
     restored = e.TrafficRestored(
         release=release.number,
         to_release=r.confirmed.number,
         traffic_back_at=datetime.fromtimestamp(outcome.result.at_ms / 1000, UTC),
         health_checks=outcome.result.health_checks,
-        culprits=tuple(d.id for d in guilty),
-        bad_commits=tuple(d.merged.commit for d in guilty if d.merged is not None),
+        culprits=tuple(d.id for d in found.culprits),
+        bad_commits=found.bad_commits,
+        suspects=found.suspects,
+        blame=found.blame,
+        rivals=found.rivals,
         badness=_badness(release, service.judge),
     )
     return [draft(r, restored)]
@@ -72,16 +79,6 @@ def _badness(release: Release, config: JudgeConfig) -> Badness | None:
     if verdict is None or verdict.first_crossing_window is None:
         return None
     return badness_of(culprit(verdict.evidence), config)
-
-
-def culprits(carried: list[Delivery]) -> list[Delivery]:
-    """Who is to be reverted.
-
-    Exposure is recorded, blame is not guessed: every change of the release is, except that a revert, which only
-    restores what has served before, is innocent while anything else is in the release.
-    """
-    others = [d for d in carried if d.asked.cause is not e.Cause.REVERT]
-    return others or carried
 
 
 async def _said(r: Rollout, ports: Ports) -> str:

@@ -31,7 +31,9 @@ class Candidate(Fact):
     lines: Count
     files: tuple[Name, ...] = Field(default=(), max_length=50)  # of its own, on the failing stacks
     exposed: Count = 0  # canary failures that passed through what it changed
+    broke: Count = 0  # of those, the ones that broke in what it changed
     veto: str = ""  # why it cannot have been; empty: it can
+    counts_micro: int = 0  # what the evidence counts for, after the chance that an innocent change stands on the stack
 
 
 class Blame(Fact):
@@ -47,6 +49,7 @@ class Rival(Fact):
     name: Name
     held: bool  # True: it explains what was seen
     reason: Sentence
+    exculpates: bool = True  # held, it clears the changes; False: it only comes beside
 
 
 class Badness(Fact):

@@ -71,6 +71,9 @@ class RolloutPlan(Fact):
     bake_ms: Whole = 60_000  # promoted, the former release standing by
     recovery_ms: Positive = 600_000  # after a roll-back, to see that users fare as before; then a person is told
     canary_instances: Positive = 1
+    changes_per_release: Positive = (
+        1  # merged changes that wait and may go out together; of a bad release one is sought
+    )
     baseline_ms: Positive = 3_600_000  # of the confirmed release before a canary: noise and boundaries come from it
     ready_seconds: Positive = 60  # a service that is not healthy by then never becomes a canary
 

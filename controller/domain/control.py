@@ -57,6 +57,7 @@ class People:
     consents: tuple[tuple[Commit, Digest, str], ...] = ()  # head, policy digest, person
     rejected_by: str | None = None
     promoted_by: str | None = None
+    promoted_at: datetime | None = None  # the last time. None: never
     retried_by: str | None = None
     retried_at: datetime | None = None  # None: nobody has asked for another try
     unstuck_by: str | None = None
@@ -100,7 +101,7 @@ def _evolve(p: People, event: e.PersonActed, at: datetime) -> People:  # noqa: P
         case "reject":
             return replace(p, rejected_by=event.person)
         case "promote":
-            return replace(p, promoted_by=event.person)
+            return replace(p, promoted_by=event.person, promoted_at=at)
         case "retry":
             return replace(p, retried_by=event.person, retried_at=at)
         case "unstick":

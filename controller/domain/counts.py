@@ -146,10 +146,12 @@ class InstanceMinute(_Erring):
 
 
 class TraceGroup(Fact):
-    """Finished traces that are alike: what they went through, and where they failed."""
+    """Finished traces that are alike: what they went through, and where the judged service's request failed."""
 
     through: tuple[Name, ...] = Field(max_length=64)  # every served span as "service@version", sorted, each once
     route: str  # of the judged service's own span; empty: it names none
-    origin: Name | None = None  # the deepest failing one of `through`. None: nothing failed
-    files: tuple[Name, ...] = Field(default=(), max_length=32)  # source files on the failing stack, as reported
+    origin: Name | None = None  # "service@version" that broke, or "peer@unknown". None: the request was served
+    files: tuple[Name, ...] = Field(
+        default=(), max_length=32
+    )  # of the judged service on the failing stack, innermost first
     traces: Annotated[int, Field(ge=1, le=10**12)]

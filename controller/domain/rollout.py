@@ -93,6 +93,14 @@ class Regression:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """A change of a release that regressed, when none of its changes stood out."""
+
+    delivery: DeliveryId
+    log_e_micro: int  # evidence against it so far: the next look goes on from there
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     stream: StreamId
     version: int = 0
@@ -102,9 +110,12 @@ class Rollout:
     current: Release | None = None  # None: idle
     ended: tuple[Release, ...] = ()
     open_regressions: tuple[Regression, ...] = ()
+    suspects: tuple[Suspect, ...] = ()  # in landing order; empty: nothing is being split
+    batch: int = 0  # how many suspects there were when the splitting began
     ready: e.CanaryReady | None = None
     step: int = -1  # canary step under way or last passed
     step_started_at: datetime | None = None
+    exposed_at: datetime | None = None  # of its first step: no user has met it before. None: none has yet
     weight_percent: int = 0
     weight_until: datetime | None = None
     segments: tuple[e.Observed, ...] = ()  # of the current release, in order
@@ -115,6 +126,7 @@ class Rollout:
     usual: Totals | None = None  # of the release that served before the one live now. None: not counted
     usual_phi_milli: int = 1000
     alarm: e.AlarmRaised | None = None  # the newest. None: none was ever raised
+    alarmed_at: datetime | None = None
     recheck_from_ms: int = 0  # a person let it go on after it had not recovered: what is before this is over
     attempts: int = 0  # at a canary for the current release; a pause or a lapse begins another
     failures: int = 0
@@ -160,7 +172,15 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
         case e.ReleaseOpened() as event:
             release = Release(event.release, event.commit, event.deliveries, event.against, entry.time)
             fresh = replace(s, phase=R.OPENED, current=release, ready=None, step=-1, weight_percent=0, segments=())
-            return replace(fresh, last_verdict=None, live_at=None, attempts=0, step_started_at=None, weight_until=None)
+            return replace(
+                fresh,
+                last_verdict=None,
+                live_at=None,
+                attempts=0,
+                step_started_at=None,
+                weight_until=None,
+                exposed_at=None,
+            )
         case e.ArtefactBuilt() as event:
             return replace(_on_current(s, artefact=event.artefact), phase=R.BUILT, attempts=1)
         case e.NothingToDeploy() as event:
@@ -173,6 +193,7 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
             return replace(ready, usual=event.history, usual_phi_milli=event.phi.milli) if known else ready
         case e.StepStarted() as event:
             started = replace(s, phase=R.CANARY, step=event.step, step_started_at=entry.time)
+            started = replace(started, exposed_at=s.exposed_at or entry.time)
             return replace(started, weight_percent=event.weight_percent, weight_until=event.until)
         case e.Observed() as event:
             return replace(s, segments=(*s.segments, event), last_verdict=event.verdict)
@@ -199,7 +220,7 @@ def _apply(s: Rollout, entry: Entry) -> Rollout:  # noqa: C901, PLR0911, PLR0912
         case e.RecoveryFailed() as event:
             return replace(s, phase=R.STUCK, stuck_from=s.phase, stuck_reason=event.reason)
         case e.AlarmRaised() as event:
-            return replace(s, alarm=event)
+            return replace(s, alarm=event, alarmed_at=entry.time)
         case e.ReleaseRetried():
             again = replace(s, phase=R.PAUSED, weight_percent=0, weight_until=None, step=-1)
             return replace(again, ready=None, segments=(), last_verdict=None)
@@ -229,16 +250,28 @@ def _end(s: Rollout, end: ReleaseEnd) -> Rollout:
         raise ValueError(f"{s.stream} has no release under way")
     done = replace(s.current, end=end)
     confirmed = done if end is not ReleaseEnd.ROLLED_BACK else s.confirmed
+    if end is not ReleaseEnd.ROLLED_BACK:
+        s = _suspecting(s, tuple(one for one in s.suspects if one.delivery not in done.deliveries))
     idle = replace(s, phase=R.IDLE, confirmed=confirmed, current=None, ended=(*s.ended, done)[-REMEMBERED:])
     return replace(idle, weight_percent=0, weight_until=None, step=-1, ready=None)
 
 
 def _restored(s: Rollout, event: e.TrafficRestored) -> Rollout:
-    bad = tuple(Regression(commit, event.culprits, event.release) for commit in event.bad_commits)
+    alone = len(event.culprits) == len(event.bad_commits)  # each needs its own cure, and not some other's
+    whose = [(one,) for one in event.culprits] if alone else [event.culprits] * len(event.bad_commits)
+    bad = tuple(Regression(commit, who, event.release) for commit, who in zip(event.bad_commits, whose, strict=True))
     known = replace(_on_current(s, restored=event), open_regressions=(*s.open_regressions, *bad))
+    if event.suspects or event.culprits:  # with neither nothing was learnt of those who were suspected before
+        reached = {one.delivery: one.log_e_micro for one in event.blame.candidates} if event.blame else {}
+        known = _suspecting(known, tuple(Suspect(one, reached.get(one, 0)) for one in event.suspects))
     if event.badness is None:
         return _end(known, ReleaseEnd.ROLLED_BACK)
     return replace(known, phase=R.RECOVERING, weight_percent=0, weight_until=None, step=-1, recheck_from_ms=0)
+
+
+def _suspecting(s: Rollout, suspects: tuple[Suspect, ...]) -> Rollout:
+    batch = s.batch if s.suspects and suspects else len(suspects)
+    return replace(s, suspects=suspects, batch=batch)
 
 
 _folds: Folds[StreamId, Rollout] = Folds(Rollout, evolve)

@@ -123,7 +123,7 @@ class Edge:
 
     def _admin(self, intake: Intake) -> Admin:
         effects = Effects(self._services, self._keeper)
-        counts = Counts(self._services, lambda: self._config.hold_ms, now_ms, lambda: intake.turned_away)
+        counts = Counts(self._services, lambda: self._config.hold_ms, now_ms, intake.left_out)
         full, read_only = (self._token(self._path(name), mine=True) for name in (TOKEN, READ_TOKEN))
         return Admin(
             full,

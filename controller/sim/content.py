@@ -29,6 +29,12 @@ def error_rate(tree: Tree) -> float:
     return max((ORDINARY_ERRORS, *found))
 
 
+def failing_file(tree: Tree) -> str | None:
+    """Where most requests fail. None: nowhere beyond the ordinary."""
+    found = [(float(share), path) for path, text in sorted(tree.items()) for share in FAILS.findall(text)]
+    return max(found)[1] if found else None
+
+
 def tests_of(tree: Tree) -> tuple[str, ...]:
     found = tuple(path for path in sorted(tree) if path.startswith("tests/"))
     return found or ("tests/(none)",)

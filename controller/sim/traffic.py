@@ -21,7 +21,7 @@ from controller.domain.verdict import Exemplars
 from controller.ports import Baseline
 from controller.sim.chance import binomial, whole
 from controller.sim.clock import SimClock
-from controller.sim.content import error_rate, has
+from controller.sim.content import error_rate, failing_file, has
 from controller.sim.history import tree_id
 from controller.sim.platform import SimPlatform, SlotState, Span
 
@@ -58,6 +58,7 @@ class SimTelemetry:
     label: Label = Label.SIMULATED
     outages: list[Outage] = field(default_factory=list)
     callers: bool = False  # whether the proxy's own counts are told as well
+    traced: bool = False  # whether requests leave traces
 
     async def windows(
         self, service: Service, *, canary: Commit, baseline: Commit, from_ms: int, width_ms: int
@@ -128,8 +129,19 @@ class SimTelemetry:
     async def excluded(self, service: Service) -> Mapping[str, int]:  # noqa: ARG002
         return {}
 
-    async def traces(self, service: Service, *, from_ms: int, to_ms: int) -> list[TraceGroup]:  # noqa: ARG002
-        return []
+    async def traces(self, service: Service, *, from_ms: int, to_ms: int) -> list[TraceGroup]:
+        """Every request is traced; what fails by a marker breaks in the marked file. Empty where `traced` is off."""
+        state = self.platform.slot(service, self.environment)
+        served = {name for span in state.spans for name in (span.confirmed, span.canary) if name is not None}
+        found = []
+        for version in sorted(served) if self.traced else ():
+            arm, file = self._arm(state, version, from_ms, to_ms), failing_file(self.platform.tree(version))
+            node, files = f"{service}@{version}", (file,) if file else ()
+            for origin, count in ((node, arm.errors), (None, arm.requests - arm.errors)):
+                if count:
+                    on = files if origin else ()
+                    found.append(TraceGroup(through=(node,), route="/", origin=origin, files=on, traces=count))
+        return found
 
     async def first_failure_ms(self, service: Service, version: Commit) -> int | None:
         state, now_ms = self.platform.slot(service, self.environment), self.clock.now_ms()

@@ -31,12 +31,18 @@ async def hand_over(d: Delivery, ports: Ports) -> list[Draft]:
     if release is None or release.restored is None:
         raise Permanent(f"{d.id} was rolled back by no release", "Run `flyball log verify`")
     if d.id not in release.restored.culprits:
-        return [
-            draft(d, e.WentAgain(release=release.number, reason="another change of the same release was the culprit"))
-        ]
+        return [draft(d, e.WentAgain(release=release.number, reason=_innocence(d, release.restored)))]
     if d.asked.cause is e.Cause.REVERT:
         return [draft(d, e.Stuck(reason="the revert itself regressed: a person must look"))]
     return await _hand_over(d, ports, release)
+
+
+def _innocence(d: Delivery, restored: e.TrafficRestored) -> str:
+    if restored.culprits:
+        return "another change of the same release was the culprit"
+    if d.id in restored.suspects:
+        return "no change of the release stood out: it goes out again with half of them"
+    return "no change of the release is blamed for it"
 
 
 async def _hand_over(d: Delivery, ports: Ports, release: Release) -> list[Draft]:

@@ -251,9 +251,8 @@ async def _rollout(about: str, event: e.Event, seals: Seals) -> Line | None:  # 
                 await _reason(event.reason, event.detail, seals),
             )
         case e.TrafficRestored():
-            return Line(
-                about, f"all traffic on release {event.to_release}, health verified {event.health_checks} times", "good"
-            )
+            words = f"all traffic on release {event.to_release}, health verified {event.health_checks} times"
+            return Line(about, words, "good", event.blame.reason if event.blame else "")
         case e.RecoveryVerified():
             tone = "good" if event.recovered else "care"
             return Line(about, f"release {event.release} is rolled back; {event.reason}", tone)

@@ -114,7 +114,8 @@ class House:
         await self.append(delivery_stream(NAME), sample(e.RiskClassified, verdict=verdict))
         return await self.delivery()
 
-    async def rolled_back(self, *, guilty: bool = True, **given: Any) -> Delivery:
+    async def rolled_back(self, *, guilty: bool = True, blamed: dict[str, Any] | None = None, **given: Any) -> Delivery:
+        """`blamed`: what the roll-back says of it. None: it is the culprit, or another one is."""
         await self.classified(Colour.GREEN, **given)
         await self.append(
             delivery_stream(NAME),
@@ -124,12 +125,12 @@ class House:
             sample(e.DeliveryRegressed, release=1),
             sample(e.RolledBack, release=1),
         )
-        culprits = (NAME,) if guilty else ("shop-ffffff",)
+        said = blamed or {"culprits": (NAME,) if guilty else ("shop-ffffff",), "bad_commits": (MERGED,)}
         await self.append(
             RELEASES,
             sample(e.ReleaseOpened, release=1, deliveries=(NAME, "shop-ffffff"), against=None),
             sample(e.RegressionFound, release=1, reason="it fails"),
-            sample(e.TrafficRestored, release=1, to_release=0, culprits=culprits, bad_commits=(MERGED,)),
+            sample(e.TrafficRestored, release=1, to_release=0, **{"suspects": (), "badness": None, **said}),
         )
         return await self.delivery()
 
@@ -302,6 +303,25 @@ async def test_an_innocent_passenger_goes_again_with_the_next_release(house: Hou
     await house.keep(drafts)
     again = await house.delivery()
     assert (again.phase, again.release, again.left_release, again.regressed) == (Phase.MERGED, None, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("blamed", "words"),
+    [
+        (
+            {"culprits": ("shop-ffffff",), "bad_commits": (MERGED,)},
+            "another change of the same release was the culprit",
+        ),
+        (
+            {"culprits": (), "bad_commits": (), "suspects": (NAME, "shop-ffffff")},
+            "no change of the release stood out: it goes out again with half of them",
+        ),
+        ({"culprits": (), "bad_commits": ()}, "no change of the release is blamed for it"),
+    ],
+)
+async def test_who_goes_again_is_told_why(house: House, blamed: dict[str, Any], words: str) -> None:
+    d = await house.rolled_back(blamed=blamed)
+    assert only(await hand_over(d, house.ports)).reason == words
 
 
 async def test_a_revert_that_regresses_is_a_persons(house: House) -> None:

@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 from facts_kit import AT, entries, entry, sample, verdict
 
-from controller.canary.restoring import culprits
+from controller.canary.attributing import to_blame
 from controller.domain import delivery as deliveries
 from controller.domain import events as e
 from controller.domain import rollout as rollouts
@@ -42,14 +42,14 @@ def delivery(name: str = "shop-1a2b3c", cause: e.Cause = e.Cause.TASK, **given: 
 
 def test_every_change_of_a_release_that_hurt_is_suspected() -> None:
     carried = [delivery("a"), delivery("b", e.Cause.FIX)]
-    assert culprits(carried) == carried
+    assert to_blame(carried) == carried
 
 
 def test_a_revert_is_innocent_while_anything_else_is_in_the_release() -> None:
     revert, change = delivery("r", e.Cause.REVERT), delivery("a")
-    assert culprits([revert, change]) == [change]
-    assert culprits([revert]) == [revert]
-    assert culprits([]) == []
+    assert to_blame([revert, change]) == [change]
+    assert to_blame([revert]) == [revert]
+    assert to_blame([]) == []
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,9 @@ class TrafficRestored(Event):
     health_checks: int
     culprits: tuple[DeliveryId, ...]
     bad_commits: tuple[Commit, ...]
-    suspects: tuple[DeliveryId, ...] = ()  # none of them a clear culprit: they go out again in parts
+    suspects: tuple[DeliveryId, ...] = ()  # none of them a clear culprit: they go out again in halves, in this order
+    blame: Blame | None = None  # None: there was one change to blame, or an older log
+    rivals: tuple[Rival, ...] = ()  # other explanations and what became of them; empty: an older log
     badness: Badness | None = None  # what must be seen to have ended; None: nothing that can be counted
 
 
