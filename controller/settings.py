@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from controller.domain.bounds import Bounds, RolloutPlan
+from controller.domain.counts import MOST_GAUGES
 from controller.domain.ids import NAME, Branch, Digest, MicroUsd, Repository, Service, digest_of
 from controller.domain.money import price_of
 from controller.domain.verdict import JudgeConfig
@@ -29,6 +30,8 @@ SCRAPES_IN_A_WINDOW = 2  # at least: one that is lost must not look like silence
 MIN_REASONING_DAYS = 184  # Regulation (EU) 2024/1689, article 19: six months
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$")]
+MetricName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,199}$")]
 Usd = Annotated[float, Field(gt=0, le=100_000)]
 Metric = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]{0,199}$")]
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}$")]
@@ -91,6 +94,12 @@ class ServiceSection(Section):
     health: str = "/health"
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     telemetry: Literal["auto", "otlp", "proxy", "prometheus"] = "auto"
+    otlp_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    otlp_grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    otlp_token_file: Path | None = None  # relative to flyball.toml. None: the edge makes one of its own
+    gauges: Annotated[tuple[MetricName, ...], Field(max_length=MOST_GAUGES)] = ("process.memory.usage",)
+    probes: Annotated[tuple[UrlPath, ...], Field(max_length=16)] = ()
+    probe_rps: Annotated[float, Field(ge=0, le=50)] = 0
     python: str = ""
     env: dict[str, str] = Field(default_factory=dict)
     judge_process: bool = False  # True: canaries are judged by a process of their own, which may only look

@@ -123,10 +123,20 @@ def edge_config(
         health=service.health,
         ready_seconds=settings.rollout.ready_seconds,
         telemetry=CountSource.AUTO if service.telemetry == "prometheus" else CountSource(service.telemetry),
+        gauges=service.gauges,
+        probes=service.probes,
+        probe_rps=service.probe_rps,
         python=python_of(service, settings.source(root)),
         env=service.env,
     )
-    return EdgeConfig(orphan_seconds=orphan_seconds, services=(one,), hold_ms=hold_ms)
+    return EdgeConfig(
+        orphan_seconds=orphan_seconds,
+        services=(one,),
+        hold_ms=hold_ms,
+        otlp_port=service.otlp_port,
+        otlp_grpc_port=service.otlp_grpc_port,
+        otlp_token_file=(root / service.otlp_token_file).resolve() if service.otlp_token_file else None,
+    )
 
 
 def bring_in(settings: Settings, root: Path, folder: Folder, *, allow_dirty: bool = False) -> None:

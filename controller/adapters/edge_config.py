@@ -16,12 +16,15 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from controller.domain.base import Fact
+from controller.domain.counts import MOST_GAUGES
 from controller.domain.ids import Repository, Service
 from controller.errors import ConfigError
 
 PortNumber = Annotated[int, Field(ge=0, le=65535)]
 Arguments = Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")]
+MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,199}$")]
 
 
 class CountSource(StrEnum):
@@ -40,10 +43,13 @@ class ServiceSettings(Fact):
     port: PortNumber = 0  # public, on loopback; 0: any free one
     build: Arguments | None = None  # None: the exported tree is the artefact
     start: Arguments
-    health: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = "/health"
+    health: UrlPath = "/health"
     ready_seconds: Annotated[float, Field(gt=0, le=600)] = 60
     build_seconds: Annotated[float, Field(gt=0, le=280)] = 240  # below the deadline of the Build verb, 300 s
     telemetry: CountSource = CountSource.AUTO
+    gauges: Annotated[tuple[MetricName, ...], Field(max_length=MOST_GAUGES)] = ("process.memory.usage",)
+    probes: Annotated[tuple[UrlPath, ...], Field(max_length=16)] = ()  # asked by the edge while a canary has weight
+    probe_rps: Annotated[float, Field(ge=0, le=50)] = 0  # of all versions together
     python: str = sys.executable
     env: dict[str, str] = Field(default_factory=dict, max_length=64)
 
@@ -56,6 +62,8 @@ class ServiceSettings(Fact):
 class EdgeConfig(Fact):
     orphan_seconds: Annotated[float, Field(gt=0)] | None = None  # None: it never ends by itself
     otlp_port: PortNumber = 0  # 0: any free one
+    otlp_grpc_port: PortNumber = 0  # 0: any free one
+    otlp_token_file: Path | None = None  # None: the edge makes a token of its own, in `otlp-token` of its folder
     hold_ms: Annotated[int, Field(ge=0, le=60_000)] = (
         1_000  # a window stays open this long for late points: two export intervals
     )
@@ -74,7 +82,11 @@ class EdgeConfig(Fact):
 
     def unchangeable(self, new: EdgeConfig) -> list[str]:
         """The settings in `new` that a running edge cannot take over, as "setting: old -> new"."""
-        found = [] if new.otlp_port == self.otlp_port else [f"otlp_port: {self.otlp_port} -> {new.otlp_port}"]
+        found = [
+            f"{field}: {getattr(self, field)} -> {getattr(new, field)}"
+            for field in ("otlp_port", "otlp_grpc_port", "otlp_token_file")
+            if getattr(self, field) != getattr(new, field)
+        ]
         after = {service.slot: service for service in new.services}
         for service in self.services:
             other = after.pop(service.slot, None)

@@ -60,6 +60,7 @@ class Exchange:
     writer: StreamWriter
     keep: bool
     chunks: bool  # the client understands them
+    tell: bytes = b""  # a field that its answer gets besides its own. Empty: none
 
     def request(self) -> bytes:
         """The head to send on, with the body if that is held."""
@@ -169,7 +170,7 @@ async def hand_back(link: Link, head: Head, exchange: Exchange) -> tuple[int, bo
         raise Unanswered(502, "broken-answer", sent=True) from error
     frame = exchange.chunks and length < 0
     keep = exchange.keep and (frame or length >= 0)
-    await exchange.write(_answer_head(head, length, bare=bare, frame=frame, keep=keep))
+    await exchange.write(_answer_head(head, length, exchange.tell, bare=bare, frame=frame, keep=keep))
     now = asyncio.get_running_loop().time
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S) as limit:
@@ -186,9 +187,11 @@ async def hand_back(link: Link, head: Head, exchange: Exchange) -> tuple[int, bo
     return status, lasting and length != UNTIL_CLOSE, keep
 
 
-def _answer_head(head: Head, length: int, *, bare: bool, frame: bool, keep: bool) -> bytes:
+def _answer_head(head: Head, length: int, tell: bytes, *, bare: bool, frame: bool, keep: bool) -> bytes:
     lines = [b"HTTP/1.1 " + head.first[9:]]
     lines += [b"%b: %b" % field for field in head.fields if field[0] not in HOP_BY_HOP]
+    if tell:
+        lines.append(tell)
     told = head.get(b"content-length") if bare else b"%d" % length
     if frame:
         lines.append(b"transfer-encoding: chunked")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
@@ -23,7 +23,7 @@ LENGTH_DIGITS = 15
 CHUNK_DIGITS = 8
 LINGER_S = 2.0
 LINGER_BYTES = 16 << 20
-REFUSALS = frozenset({400, 413, 429, 431})  # given before the whole request was read
+REFUSALS = frozenset({400, 401, 413, 429, 431, 503})  # given before the whole request was read
 HOP_BY_HOP = frozenset(
     (
         b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
@@ -35,9 +35,10 @@ HOP_BY_HOP = frozenset(
 class BadMessage(Exception):  # noqa: N818  it is answered, and never leaves the server
     """Not to be understood, or too large; `status` is what its sender is told."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(reason)
         self.status = status
+        self.retry_after_s = retry_after_s  # None: nothing is said about trying again
 
 
 @dataclass(slots=True)
@@ -238,12 +239,17 @@ class Conversations:
 
 @dataclass(slots=True)
 class SmallServer:
-    """Requests that fit in memory, one handler. More at once than `most_at_once` are told to come back."""
+    """Requests that fit in memory, one handler. More at once than `most_at_once` are told to come back.
+
+    `admit` is entered with a request's head before its body is read, and left when it is answered; it may refuse with
+    `BadMessage`.
+    """
 
     handler: Callable[[Request], Awaitable[Response]]
     most_body_bytes: int
     most_at_once: int = 64
     read_within_s: float = 30
+    admit: Callable[[Head], AbstractContextManager[None]] = lambda _: nullcontext()
     busy: int = 0
     conversations: Conversations = field(default_factory=Conversations)
 
@@ -264,8 +270,8 @@ class SmallServer:
                 return False
             response, keep = await self._answer(head, reader)
         except (BadMessage, LimitOverrunError) as error:
-            status = error.status if isinstance(error, BadMessage) else 400
-            response, keep = Response(status, str(error).encode(), "text/plain"), False
+            status, again = (error.status, error.retry_after_s) if isinstance(error, BadMessage) else (400, None)
+            response, keep = Response(status, str(error).encode(), "text/plain", again), False
         writer.write(response.encode(keep=keep))
         await writer.drain()
         if not keep and response.status in REFUSALS:
@@ -277,10 +283,11 @@ class SmallServer:
             return Response(429, b"busy", "text/plain", retry_after_s=1), False
         self.busy += 1
         try:
-            async with asyncio.timeout(self.read_within_s):
-                body = await read_body(reader, body_length(head, when_absent=0), self.most_body_bytes)
-            keep = (head.get(b"connection") or b"").lower() != b"close"
-            return await self.handler(_request(head, body)), keep
+            with self.admit(head):
+                async with asyncio.timeout(self.read_within_s):
+                    body = await read_body(reader, body_length(head, when_absent=0), self.most_body_bytes)
+                keep = (head.get(b"connection") or b"").lower() != b"close"
+                return await self.handler(_request(head, body)), keep
         finally:
             self.busy -= 1
 
@@ -304,13 +311,14 @@ def _request(head: Head, body: bytes) -> Request:
     return Request(method, parts.path, dict(parse_qsl(parts.query)), head, body)
 
 
-async def get_status(port: int, path: str, within_s: float) -> int | None:
+async def get_status(port: int, path: str, within_s: float, more: tuple[tuple[str, str], ...] = ()) -> int | None:
     """The status of a GET on loopback. None: no answer in time."""
     try:
         async with asyncio.timeout(within_s):
             reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=LARGEST_HEAD_BYTES)
             try:
-                fields = f"host: {LOOPBACK}:{port}\r\nconnection: close\r\n"
+                told = (("host", f"{LOOPBACK}:{port}"), ("connection", "close"), *more)
+                fields = "".join(f"{name}: {value}\r\n" for name, value in told)
                 writer.write(f"GET {path} HTTP/1.1\r\n{fields}\r\n".encode())
                 head = await read_head(reader)
             finally:

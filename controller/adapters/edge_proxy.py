@@ -3,7 +3,8 @@
 A connection that is refused has carried nothing: the canary gets the error, and the confirmed version one chance to
 answer. A kept connection that dies before the first byte of an answer is replaced once, for idempotent methods only.
 Answers that the proxy gives on its own carry `x-flyball-edge` with the cause. Each logical request is counted once, for
-the version that the draw gave it; a second chance is counted apart.
+the version that the draw gave it; a second chance is counted apart. A caller that asks with `x-flyball-ask-version` is
+told in `x-flyball-version` which version answered, so that its own metrics can name it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ IDLE_S = 75  # a client's kept connection
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 BAD_GATEWAY = 502
 SERVER_ERROR = 500
+PROBE_FIELD = b"x-flyball-probe"
+ASK_FIELD, VERSION_FIELD = b"x-flyball-ask-version", b"x-flyball-version"
 
 
 class Proxy:
@@ -83,7 +86,7 @@ class Proxy:
             return await self._own_answer(exchange, 503, "overloaded")
         began = time.perf_counter()
         try:
-            status, keep = await _through(upstream, exchange)
+            status, keep = await _through(arm, upstream, exchange)
         except CutOffError:
             self._count(arm, upstream.target.name, exchange, None, began)
             raise
@@ -96,11 +99,11 @@ class Proxy:
     async def _after(self, failure: Unanswered, other: Arm | None, exchange: Exchange) -> bool:
         """The confirmed version answers for a canary that could not be reached. `other=None`: it was no canary."""
         upstream = None if other is None or failure.sent else other.pick()
-        if upstream is None:
+        if other is None or upstream is None:
             return await self._own_answer(exchange, failure.status, str(failure))
         self.seen["second-chance"] += 1
         try:
-            return (await _through(upstream, exchange))[1]
+            return (await _through(other, upstream, exchange))[1]
         except Unanswered as again:
             return await self._own_answer(exchange, again.status, str(again))
 
@@ -110,7 +113,15 @@ class Proxy:
             return
         failed = status is None or status >= SERVER_ERROR
         latency = {} if status is None else {latency_bucket((time.perf_counter() - began) * 1000): 1}
-        self.counts.add(arm.version, instance, self._now_ms(), requests=1, errors=int(failed), latency=latency)
+        self.counts.add(
+            arm.version,
+            instance,
+            self._now_ms(),
+            requests=1,
+            errors=int(failed),
+            latency=latency,
+            probes=int(exchange.head.get(PROBE_FIELD) is not None),
+        )
 
     async def _own_answer(self, exchange: Exchange, status: int, cause: str) -> bool:
         """A body that still streams in cannot be skipped in bounded time: the connection ends then."""
@@ -128,8 +139,10 @@ class Proxy:
         return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def _through(upstream: Upstream, exchange: Exchange) -> tuple[int, bool]:
+async def _through(arm: Arm, upstream: Upstream, exchange: Exchange) -> tuple[int, bool]:
     """Status, and whether the client's connection may be kept."""
+    if exchange.head.get(ASK_FIELD) is not None:
+        exchange.tell = b"%b: %b" % (VERSION_FIELD, arm.version.encode())
     upstream.in_flight += 1
     try:
         link, head = await _asked(upstream, exchange)

@@ -20,6 +20,14 @@ DRAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class OtlpAddress:
+    """Where instances send their telemetry, and what lets them in."""
+
+    endpoint: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """The instances of one release. They keep their connections when the release changes its role."""
 
@@ -48,7 +56,7 @@ class Group:
 
 
 async def started(
-    settings: ServiceSettings, wanted: Deployed, store: Path, otlp_endpoint: str, *, restarts: bool
+    settings: ServiceSettings, wanted: Deployed, store: Path, otlp: OtlpAddress, *, restarts: bool
 ) -> Group:
     """Raises `Permanent`, and leaves nothing running then."""
     folder = artefact_folder(store, wanted.artefact)
@@ -58,7 +66,7 @@ async def started(
     instances = []
     for number in range(wanted.instances):
         name = f"{settings.name}-{wanted.release}-{number}"
-        environment = {**settings.env, **telling(settings, wanted, name, otlp_endpoint), "PYTHONPATH": str(folder)}
+        environment = {**settings.env, **telling(settings, wanted, name, otlp), "PYTHONPATH": str(folder)}
         instances.append(Instance(name, _plan(settings, folder, environment), restarts=restarts))
     try:
         for instance in instances:
@@ -79,7 +87,7 @@ def _plan(settings: ServiceSettings, folder: Path, environment: dict[str, str]) 
     )
 
 
-def telling(settings: ServiceSettings, wanted: Deployed, name: str, otlp_endpoint: str) -> dict[str, str]:
+def telling(settings: ServiceSettings, wanted: Deployed, name: str, otlp: OtlpAddress) -> dict[str, str]:
     """What an instance is told about itself, for its own use and for any OpenTelemetry SDK."""
     attributes = {
         "service.name": settings.name,
@@ -95,7 +103,8 @@ def telling(settings: ServiceSettings, wanted: Deployed, name: str, otlp_endpoin
         "DEPLOYMENT_ID": attributes["deployment.id"],
         "OTEL_SERVICE_NAME": settings.name,
         "OTEL_RESOURCE_ATTRIBUTES": ",".join(f"{key}={value}" for key, value in attributes.items()),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_endpoint,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp.endpoint,
+        "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{otlp.token}",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
         "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram",

@@ -112,9 +112,16 @@ class Routes:
     weight_percent: int = 0
     until_ms: int | None = None  # None: the weight has no deadline
 
+    def exposes(self, now_ms: int) -> bool:
+        """Whether a canary gets requests."""
+        return self.canary is not None and bool(self._weight(now_ms))
+
+    def _weight(self, now_ms: int) -> int:
+        return 0 if self.until_ms is not None and now_ms >= self.until_ms else self.weight_percent
+
     def choose(self, traceparent: bytes | None, now_ms: int) -> Arm | None:
         """None: no version may take the request."""
-        weight = 0 if self.until_ms is not None and now_ms >= self.until_ms else self.weight_percent
+        weight = self._weight(now_ms)
         if self.canary is None or not weight:
             return self.confirmed
         return self.canary if draw(traceparent, self.canary.release) * 100 < weight else self.confirmed

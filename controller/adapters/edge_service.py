@@ -17,9 +17,10 @@ from pathlib import Path
 from controller.adapters.edge_build import artefact_folder, build, pruned
 from controller.adapters.edge_config import ServiceSettings
 from controller.adapters.edge_http import get_status
+from controller.adapters.edge_probes import Probes
 from controller.adapters.edge_processes import Instance, Life
 from controller.adapters.edge_proxy import Proxy
-from controller.adapters.edge_release import Group, started
+from controller.adapters.edge_release import Group, OtlpAddress, started
 from controller.adapters.edge_routes import Routes
 from controller.adapters.edge_state import BuildRecord, Deployed, ServiceState, StateKeeper
 from controller.adapters.otlp_counts import ServiceCounts
@@ -50,17 +51,18 @@ class EdgeService:
         settings: ServiceSettings,
         keeper: StateKeeper,
         folder: Path,
-        otlp_endpoint: str,
+        otlp: OtlpAddress,
         now_ms: Callable[[], int],
     ) -> None:
         self.settings = settings
         self.seen_by_proxy = ServiceCounts()
-        self.told_by_otlp = ServiceCounts(settings.health)
+        self.told_by_otlp = ServiceCounts(settings.health, settings.gauges)
+        self.told_by_callers = ServiceCounts(settings.health)
         self.proxy = Proxy(self.seen_by_proxy, settings.health, now_ms)
         self.port = settings.port
         self._keeper = keeper
         self._store = folder / "artefacts"
-        self._otlp_endpoint = otlp_endpoint
+        self._otlp = otlp
         self._now_ms = now_ms
         self._confirmed: Group | None = None  # None: nothing is deployed
         self._canary: Group | None = None  # None: the slot is free
@@ -69,6 +71,8 @@ class EdgeService:
         self._leaving: set[asyncio.Task[None]] = set()
         self._deadline: asyncio.TimerHandle | None = None  # None: no weight can lapse
         self._server: asyncio.Server | None = None  # None: not opened
+        self._probes = Probes(lambda: self.settings, lambda: self.port, lambda: self.proxy.routes.exposes(now_ms()))
+        self._probing: asyncio.Task[None] | None = None  # None: not opened
 
     @property
     def state(self) -> ServiceState:
@@ -82,8 +86,17 @@ class EdgeService:
         if self.state.confirmed is not None:
             self._confirmed = await self._start(self.state.confirmed, restarts=True)
         self._route()
+        self._probing = asyncio.create_task(self._probes.run(), name=f"probes {self.settings.slot}")
+
+    def configure(self, settings: ServiceSettings) -> None:
+        """What the next build, instance, probe or export reads."""
+        self.settings = settings
+        self.told_by_otlp.gauges = settings.gauges
 
     async def close(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
         if self._deadline is not None:
             self._deadline.cancel()
         if self._server is not None:
@@ -257,7 +270,7 @@ class EdgeService:
             self._route()
 
     async def _start(self, wanted: Deployed, *, restarts: bool) -> Group:
-        return await started(self.settings, wanted, self._store, self._otlp_endpoint, restarts=restarts)
+        return await started(self.settings, wanted, self._store, self._otlp, restarts=restarts)
 
     def _leave(self, group: Group) -> None:
         """Its instances are ended in the background; closing waits for them."""

@@ -44,8 +44,10 @@ class EdgeHandle:
     pid: int
     admin_url: str
     otlp_url: str
+    otlp_grpc: str  # host and port. Empty: not listening yet
     services: dict[Service, int]  # public ports
     token: str
+    otlp_token_file: Path  # read only when somebody wants to send
 
     def url(self, service: Service) -> str:
         return f"http://{LOOPBACK}:{self.services[service]}"
@@ -53,6 +55,10 @@ class EdgeHandle:
     @property
     def authorization(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.token}"}
+
+    @property
+    def otlp_authorization(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {token_in(self.otlp_token_file)}"}
 
 
 async def ensure_edge(folder: Path, config: EdgeConfig) -> EdgeHandle:
@@ -153,6 +159,10 @@ def tail(folder: Path) -> str:
         return log.read().decode(errors="replace").strip()
 
 
+def token_in(path: Path) -> str:
+    return path.read_text().strip()
+
+
 def handle_of(folder: Path, *, read_only: bool = False) -> EdgeHandle | None:
     """As the files tell, whether or not somebody listens. None: no edge has said that it is ready.
 
@@ -164,7 +174,8 @@ def handle_of(folder: Path, *, read_only: bool = False) -> EdgeHandle | None:
     except FileNotFoundError:
         return None
     admin, otlp = (f"http://{LOOPBACK}:{ports[name]}" for name in ("admin", "otlp"))
-    return EdgeHandle(ports["pid"], admin, otlp, ports["services"], token)
+    grpc = f"{LOOPBACK}:{ports['otlp_grpc']}" if ports.get("otlp_grpc") else ""
+    return EdgeHandle(ports["pid"], admin, otlp, grpc, ports["services"], token, Path(ports.get("otlp_token_file", "")))
 
 
 async def running(folder: Path) -> EdgeHandle | None:

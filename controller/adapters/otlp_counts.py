@@ -1,38 +1,38 @@
-"""Requests, errors and latencies by version, instance and second, and the closed windows that a judge reads.
+"""Requests, errors and latencies by version, instance and second: what closed windows are cut from.
 
-A window is handed out once it has ended and late points have had `hold_ms` to arrive. From then on it never changes: a
+A window is handed out once it has ended and late points have had their time to arrive. From then on it never changes: a
 point that falls into it is counted as late and dropped, because evidence that was looked at must not be rewritten.
-Memory is bounded by seconds, instances and versions.
+Memory is bounded by seconds, instances, routes, gauges and versions, and what a bound leaves out is counted by reason.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controller.adapters.otlp_groups import TraceCounts
-from controller.domain.counts import (
-    BUCKETS_PER_DOUBLING,
-    ArmCounts,
-    Histogram,
-    InstanceMinute,
-    TraceGroup,
-    WindowCounts,
-)
-from controller.domain.ids import Commit
-from controller.errors import Permanent
-from controller.ports import Baseline
+from controller.adapters.otlp_routes import RouteSeconds, ServiceRoutes
+from controller.domain.counts import BUCKETS_PER_DOUBLING, ArmCounts, Histogram, TraceGroup
 
 SECONDS_KEPT = 2 * 3600
-SECOND_MS = 1000
-MOST_INSTANCES = 64  # of a version
+MOST_INSTANCES = 64  # of a version; of those beyond, the longest silent one is counted in OTHERS
 MOST_VERSIONS = 16  # of a service; the least recently heard of goes
-MOST_WINDOWS = 720  # handed out at once; the rest comes with the next question
+MOST_LEVELS = 256  # series of a version's gauges
+MOST_LAYOUTS = 16
 EXEMPLARS_KEPT = 20
+SLOW_KEPT = 5
 LOWEST_BUCKET = -160  # 2^-20 ms
 HIGHEST_BUCKET = 320  # 2^40 ms
+OTHERS = "others"  # no instance: what is left of those that were too many
+
+EXPONENTIAL = "exponential"
+UNTIMED = ""
+Layout = str | tuple[int, ...]  # EXPONENTIAL, UNTIMED, or the buckets that explicit bounds fall into
+EXPONENTIAL_BIT = 1
+UNCOMPARABLE_BIT = 1 << MOST_LAYOUTS
 
 
 def latency_bucket(latency_ms: float) -> int:
@@ -44,62 +44,104 @@ def latency_bucket(latency_ms: float) -> int:
     )
 
 
+def comparable(layouts: int) -> bool:
+    """Whether histograms of these layouts, one bit each, may be added up and compared."""
+    return not layouts & UNCOMPARABLE_BIT and layouts & (layouts - 1) == 0
+
+
 @dataclass(slots=True)
 class Tally:
     requests: int = 0
     errors: int = 0
     latency: dict[int, int] = field(default_factory=dict)  # by scale-3 bucket
+    layouts: int = 0  # of the histograms in `latency`, a bit each
+    probes: int = 0  # of the requests
 
-    def add(self, requests: int, errors: int, latency: Mapping[int, int]) -> None:
+    def add(self, requests: int, errors: int, latency: Mapping[int, int], layouts: int = EXPONENTIAL_BIT) -> None:
         self.requests += requests
         self.errors += errors
+        if not latency:
+            return
+        self.layouts |= layouts
         mine = self.latency
         for bucket, count in latency.items():
-            mine[bucket] = mine.get(bucket, 0) + count
+            if bucket in mine:
+                mine[bucket] += count
+            else:
+                mine[bucket] = count
 
-    def arm(self) -> ArmCounts:
-        return ArmCounts(requests=self.requests, errors=self.errors, latency=Histogram.of(self.latency))
+    def merge(self, other: Tally) -> None:
+        self.add(other.requests, other.errors, other.latency, other.layouts)
+        self.probes += other.probes
+
+    def arm(self, *, timed: bool = True) -> ArmCounts:
+        latency = Histogram.of(self.latency) if timed else Histogram()
+        return ArmCounts(requests=self.requests, errors=self.errors, latency=latency)
+
+
+Seconds = dict[int, Tally]
+Levels = dict[tuple[str, bytes], dict[int, int]]  # by instance and attributes: the last value of a second, in 1/1000
 
 
 @dataclass(slots=True)
 class VersionCounts:
-    instances: dict[str, dict[int, Tally]] = field(default_factory=dict)
+    instances: dict[str, Seconds] = field(default_factory=dict)
+    routes: RouteSeconds = field(default_factory=dict)
+    gauges: dict[str, Levels] = field(default_factory=dict)
     first_failure_ms: int | None = None  # None: nothing has failed
     failed_traces: deque[str] = field(default_factory=lambda: deque(maxlen=EXEMPLARS_KEPT))
     served_traces: deque[str] = field(default_factory=lambda: deque(maxlen=EXEMPLARS_KEPT))
+    slow_traces: list[tuple[float, str]] = field(default_factory=list)  # the slowest, by milliseconds
     total: Tally = field(default_factory=Tally)
 
     def failed_at(self, at_ms: int) -> None:
         self.first_failure_ms = at_ms if self.first_failure_ms is None else min(self.first_failure_ms, at_ms)
 
+    def slow(self, latency_ms: float, trace: str) -> None:
+        kept = self.slow_traces
+        if (len(kept) < SLOW_KEPT or latency_ms > kept[0][0]) and all(trace != known for _, known in kept):
+            insort(kept, (latency_ms, trace))
+            del kept[:-SLOW_KEPT]
+
     def second(self, instance: str, second: int) -> Tally:
-        if instance not in self.instances and len(self.instances) >= MOST_INSTANCES:
-            del self.instances[next(iter(self.instances))]
-        seconds = self.instances.setdefault(instance, {})
-        if second not in seconds:
-            seconds[second] = Tally()
-            if len(seconds) > SECONDS_KEPT:
-                del seconds[next(iter(seconds))]
-        return seconds[second]
+        seconds = self.instances.get(instance)
+        if seconds is None:
+            seconds = self.instances[instance] = {}
+        found = seconds.get(second)
+        if found is None:
+            found = seconds[second] = Tally()
+            drop_oldest(seconds, SECONDS_KEPT)
+        return found
+
+    def fold_one(self) -> None:
+        """The longest silent instance becomes part of OTHERS: its requests stay counted."""
+        known = (name for name in self.instances if name != OTHERS)
+        silent = min(known, key=lambda name: next(reversed(self.instances[name]), 0))
+        for second, tally in self.instances.pop(silent).items():
+            self.second(OTHERS, second).merge(tally)
 
     def between(self, from_s: int, to_s: int) -> Tally:
         found = Tally()
         for seconds in self.instances.values():
             for second in range(from_s, to_s):
                 if tally := seconds.get(second):
-                    found.add(tally.requests, tally.errors, tally.latency)
+                    found.merge(tally)
         return found
 
 
 class ServiceCounts:
     """What one source has seen of one service."""
 
-    def __init__(self, health_route: str = "") -> None:
+    def __init__(self, health_route: str = "", gauges: tuple[str, ...] = ()) -> None:
         self.health_route = health_route  # asked for by machines: no user request; empty: there is none
+        self.gauges = gauges  # names of the metrics that are kept as levels
         self.versions: OrderedDict[str, VersionCounts] = OrderedDict()
-        self.closed_until_s = 0  # seconds before this one were handed out
+        self.routes = ServiceRoutes()
         self.traced = TraceCounts()
-        self.late = Counter[str]()  # points and requests that came too late, by "points" and "requests"
+        self.closed_until_s = 0  # seconds before this one were handed out
+        self.first_s: int | None = None  # the second of the first request that was counted. None: there was none
+        self.excluded = Counter[str]()  # what was received and not counted, by reason
+        self._layouts: dict[Layout, int] = {UNTIMED: 0, EXPONENTIAL: EXPONENTIAL_BIT}
 
     def version(self, version: str) -> VersionCounts:
         found = self.versions.get(version)
@@ -107,10 +149,30 @@ class ServiceCounts:
             found = self.versions[version] = VersionCounts()
             if len(self.versions) > MOST_VERSIONS:
                 self.versions.popitem(last=False)
+                self.excluded["versions forgotten, too many at once"] += 1
+        return found
+
+    def layout_bit(self, layout: Layout) -> int:
+        found = self._layouts.get(layout)
+        if found is None:
+            number = len(self._layouts) - 1
+            found = 1 << number if number < MOST_LAYOUTS else UNCOMPARABLE_BIT
+            if number < MOST_LAYOUTS:
+                self._layouts[layout] = found
         return found
 
     def add(
-        self, version: str, instance: str, at_ms: int, *, requests: int, errors: int, latency: Mapping[int, int]
+        self,
+        version: str,
+        instance: str,
+        at_ms: int,
+        *,
+        requests: int,
+        errors: int,
+        latency: Mapping[int, int],
+        layouts: int = EXPONENTIAL_BIT,
+        route: str = "",
+        probes: int = 0,
     ) -> bool:
         """Whether it was counted; a point in a window that was handed out is late and is not."""
         counts = self.version(version)
@@ -118,66 +180,46 @@ class ServiceCounts:
             counts.failed_at(at_ms)
         second = at_ms // 1000
         if second < self.closed_until_s:
-            self.late["points"] += 1
-            self.late["requests"] += requests
+            self.excluded["late points"] += 1
+            self.excluded["late requests"] += requests
             return False
+        if instance not in counts.instances and len(counts.instances) >= MOST_INSTANCES:
+            counts.fold_one()
+            self.excluded["instances no longer told apart"] += 1
         self.versions.move_to_end(version)
-        counts.second(instance, second).add(requests, errors, latency)
-        counts.total.add(requests, errors, {})
+        tally = counts.second(instance, second)
+        tally.add(requests, errors, latency, layouts)
+        tally.probes += probes
+        counts.total.requests += requests
+        counts.total.errors += errors
+        if self.first_s is None or second < self.first_s:
+            self.first_s = second
+        if route and not self.routes.add(counts.routes, route, second, requests, errors):
+            self.excluded["requests of routes beyond those counted apart"] += requests
         return True
 
-    def windows(
-        self, canary: Commit, baseline: Commit, *, from_ms: int, width_ms: int, now_ms: int, hold_ms: int
-    ) -> list[WindowCounts]:
-        """The closed windows from `from_ms` on. Raises `Permanent` where none can be given without a gap."""
-        if width_ms < SECOND_MS or width_ms % SECOND_MS or from_ms % width_ms:
-            raise Permanent(
-                f"windows of {width_ms} ms from {from_ms} ms cannot be cut from counts by the second",
-                "Give a width in whole seconds and a start that is a multiple of it",
-            )
-        if from_ms < now_ms - SECONDS_KEPT * 1000:
-            raise Permanent(
-                f"counts are kept for {SECONDS_KEPT} s, and {from_ms} ms is longer ago", "Start the canary again"
-            )
-        closed = min(MOST_WINDOWS, max(0, (now_ms - hold_ms - from_ms) // width_ms))
-        starts = range(from_ms, from_ms + closed * width_ms, width_ms)
-        self.closed_until_s = max(self.closed_until_s, (from_ms + closed * width_ms) // 1000 if closed else 0)
-        arms = self.versions.get(canary, VersionCounts()), self.versions.get(baseline, VersionCounts())
-        return [_window(start, start + width_ms, *arms) for start in starts]
+    def level(self, version: str, instance: str, name: str, *, attributes: bytes, at_ms: int, milli: int) -> bool:
+        """A gauge's value, of one of `gauges`. Whether it was kept."""
+        second = at_ms // 1000
+        if second < self.closed_until_s:
+            self.excluded["late points"] += 1
+            return False
+        levels = self.version(version).gauges.setdefault(name, {})
+        series = levels.get((instance, attributes))
+        if series is None:
+            if len(levels) >= MOST_LEVELS:
+                del levels[next(iter(levels))]
+                self.excluded["gauge series forgotten, too many at once"] += 1
+            series = levels[instance, attributes] = {}
+        series[second] = milli
+        drop_oldest(series, SECONDS_KEPT)
+        return True
 
     def traces(self, from_ms: int, to_ms: int) -> list[TraceGroup]:
         """Finished traces by what they went through."""
         return self.traced.between(from_ms, to_ms)
 
-    def baseline(self, version: Commit, *, from_ms: int, to_ms: int, width_ms: int) -> Baseline:
-        """Instances by minute and latency over [from_ms, to_ms), in whole seconds."""
-        counts = self.versions.get(version, VersionCounts())
-        from_s, to_s = max(from_ms // 1000, to_ms // 1000 - SECONDS_KEPT), to_ms // 1000
-        whole = counts.between(from_s, to_s)
-        minutes = [
-            m for name, seconds in sorted(counts.instances.items()) for m in _minutes(name, seconds, from_s, to_s)
-        ]
-        return Baseline(
-            instances=tuple(minutes), latency=Histogram.of(whole.latency), requests=whole.requests, errors=whole.errors
-        )
 
-
-def _window(start_ms: int, end_ms: int, canary: VersionCounts, baseline: VersionCounts) -> WindowCounts:
-    seconds = start_ms // 1000, end_ms // 1000
-    return WindowCounts(
-        start_ms=start_ms,
-        end_ms=end_ms,
-        canary=canary.between(*seconds).arm(),
-        baseline=baseline.between(*seconds).arm(),
-    )
-
-
-def _minutes(instance: str, seconds: Mapping[int, Tally], from_s: int, to_s: int) -> list[InstanceMinute]:
-    minutes: dict[int, Tally] = {}
-    for second, tally in seconds.items():
-        if from_s <= second < to_s:
-            minutes.setdefault(second // 60, Tally()).add(tally.requests, tally.errors, {})
-    return [
-        InstanceMinute(instance=instance, minute_ms=minute * 60_000, requests=tally.requests, errors=tally.errors)
-        for minute, tally in sorted(minutes.items())
-    ]
+def drop_oldest(seconds: dict[int, Tally] | dict[int, int], most: int) -> None:
+    if len(seconds) > most:
+        del seconds[next(iter(seconds))]

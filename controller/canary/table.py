@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from controller.canary.common import OBSERVER, RELEASER, RESPONDER
-from controller.canary.exposing import expose, judge, resume, watch
+from controller.canary.exposing import expose, judge, resume
+from controller.canary.living import watch
 from controller.canary.opening import build, open_release, start
 from controller.canary.recovering import recover
 from controller.canary.restoring import restore, unstick

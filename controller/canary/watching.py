@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from controller.canary.alarms import NOT_BEGUN, Detector, log_mean, usual_rate
 from controller.canary.common import policy_of
@@ -22,7 +23,7 @@ from controller.domain.counts import Totals, WindowCounts
 from controller.domain.ids import Commit, StreamId
 from controller.domain.rollout import Release, Rollout
 from controller.domain.verdict import JudgeConfig
-from controller.ports import Ports, ServiceConfig
+from controller.ports import Log, Ports, ServiceConfig
 
 WATCH = "live/errors"
 MOST_WINDOWS = 720  # of one run of the detector: two hours of 10 s
@@ -38,7 +39,8 @@ class Watch:
     logs: Sums = NOT_BEGUN
 
 
-_watches: OrderedDict[tuple[StreamId, Commit], Watch] = OrderedDict()
+Watches = OrderedDict[tuple[StreamId, Commit], Watch]
+_watches: WeakKeyDictionary[Log, Watches] = WeakKeyDictionary()  # two logs know nothing of each other
 
 
 def detector(history: Totals, phi_milli: int, config: JudgeConfig) -> Detector:
@@ -61,10 +63,11 @@ async def alarm(
         return None
     by = detector(r.usual, r.usual_phi_milli, service.judge)
     key = (r.stream, release.version)
-    known = _watches.get(key) or Watch(next_ms=-(-since_ms // service.plan.window_ms) * service.plan.window_ms)
-    watch = _watches[key] = await _looked(known, ports, service, release, by)
-    while len(_watches) > MOST_WATCHES:
-        _watches.popitem(last=False)
+    watches = _watches.setdefault(ports.log, Watches())
+    known = watches.get(key) or Watch(next_ms=-(-since_ms // service.plan.window_ms) * service.plan.window_ms)
+    watch = watches[key] = await _looked(known, ports, service, release, by)
+    while len(watches) > MOST_WATCHES:
+        watches.popitem(last=False)
     if not watch.windows or to_micro(log_mean(watch.logs)) < by.threshold_micro:
         return None
     bad, total = (sum(getattr(w.canary, what) for w in watch.windows) for what in ("errors", "requests"))

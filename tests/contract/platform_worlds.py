@@ -50,7 +50,18 @@ class PlatformWorld(Protocol):
     async def close(self) -> None: ...
 
 
+class Tells(StrEnum):
+    """What a telemetry may tell besides requests, failures and latencies."""
+
+    LATE = "late requests"
+    ROUTES = "routes"
+    CALLERS = "callers"
+    GAUGES = "gauges"
+
+
 class TelemetryWorld(Protocol):
+    """One whose telemetry tells more is a `TellingWorld`, for what its `tells` names."""
+
     service: Service
 
     @property
@@ -67,6 +78,22 @@ class TelemetryWorld(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class TellingWorld(TelemetryWorld, Protocol):
+    tells: frozenset[Tells]
+
+    async def served_route(self, version: Commit, route: str, *, at_ms: int, requests: int, errors: int) -> None:
+        """As `served`, of one route."""
+        ...
+
+    async def called(self, version: Commit, *, at_ms: int, requests: int, errors: int) -> None:
+        """Callers tell of requests to this version of the service, which ended at `at_ms`."""
+        ...
+
+    async def level(self, version: Commit, instance: str, *, at_ms: int, name: str, value: float) -> None:
+        """The service's telemetry tells a gauge's value."""
+        ...
 
 
 PLATFORMS: dict[str, Callable[[Path], Awaitable[PlatformWorld]]] = {}

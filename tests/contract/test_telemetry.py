@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
-from platform_worlds import TELEMETRIES, TelemetryWorld
+from platform_worlds import TELEMETRIES, TelemetryWorld, TellingWorld, Tells
 
 from controller.domain.counts import WindowCounts
 from controller.domain.ids import Commit
@@ -34,6 +35,11 @@ class Watch:
         return await self.world.telemetry.windows(
             self.world.service, canary=NEW, baseline=OLD, from_ms=since, width_ms=WIDTH_MS
         )
+
+    def telling(self, what: Tells) -> TellingWorld:
+        if what not in getattr(self.world, "tells", ()):
+            pytest.skip(f"this telemetry tells nothing of {what}")
+        return cast("TellingWorld", self.world)
 
 
 @pytest.fixture(params=sorted(TELEMETRIES))
@@ -117,3 +123,69 @@ async def test_source_says_whose_counts_these_are(watch: Watch) -> None:
     await watch.served(OLD, 100, 5)
     await watch.windows()
     assert watch.world.telemetry.source
+
+
+async def test_late_requests_are_said_and_nothing_else_is(watch: Watch) -> None:
+    watch.telling(Tells.LATE)
+    await watch.served(OLD, 100, 5)
+    await watch.windows()
+    assert await watch.world.telemetry.excluded(watch.world.service) == {}
+    await watch.served(OLD, 200, 7)
+    assert (await watch.world.telemetry.excluded(watch.world.service))["late requests"] == 7
+
+
+async def test_baseline_knows_its_failures(watch: Watch) -> None:
+    await watch.served(OLD, 0, 30, 3)
+    seen = await watch.world.telemetry.baseline(
+        watch.world.service, OLD, from_ms=watch.start_ms, to_ms=watch.start_ms + 4_000
+    )
+    assert (seen.errors, sum(minute.latency.total for minute in seen.instances)) == (3, 30)
+
+
+async def test_window_and_baseline_tell_the_routes(watch: Watch) -> None:
+    world = watch.telling(Tells.ROUTES)
+    await world.served_route(OLD, "/b", at_ms=watch.start_ms + 100, requests=9, errors=1)
+    await world.served_route(NEW, "/a", at_ms=watch.start_ms + 200, requests=4, errors=2)
+    await world.served_route(OLD, "/a", at_ms=watch.start_ms + 300, requests=2, errors=0)
+    seen = await world.telemetry.baseline(world.service, OLD, from_ms=watch.start_ms, to_ms=watch.start_ms + 4_000)
+    assert seen.routes == ("/b", "/a")
+    window = (await watch.windows())[0]
+    a, b = window.routes
+    assert (a.route, a.canary.requests, a.canary.errors, a.baseline.requests) == ("/a", 4, 2, 2)
+    assert (b.route, b.canary.requests, b.baseline.errors) == ("/b", 0, 1)
+    assert window.baseline.requests == 11
+
+
+async def test_callers_tell_what_they_saw_in_the_same_windows(watch: Watch) -> None:
+    world = watch.telling(Tells.CALLERS)
+    for after_ms in (2_100, 4_100, 6_100):
+        await world.called(OLD, at_ms=watch.start_ms + after_ms, requests=10, errors=1)
+    await world.called(NEW, at_ms=watch.start_ms + 2_200, requests=3, errors=3)
+    await watch.served(OLD, 2_100, 9)
+    await watch.served(OLD, 6_100, 9)
+    await watch.served(NEW, 2_200, 1)
+    seen = await world.telemetry.baseline(
+        world.service, OLD, from_ms=watch.start_ms, to_ms=watch.start_ms + 8_000, width_ms=WIDTH_MS
+    )
+    assert (seen.callers, seen.windows_asked, seen.windows_silent) == (True, 3, 1)
+    before, first, second, *_ = await watch.windows()
+    assert before.callers is None
+    assert first.callers is not None
+    assert second.callers is not None
+    assert (first.callers.canary.requests, first.callers.canary.errors, first.canary.requests) == (3, 3, 1)
+    assert (second.callers.baseline.requests, second.baseline.requests) == (10, 0)
+    await world.called(OLD, at_ms=watch.start_ms + 4_200, requests=5, errors=0)
+    assert (await watch.windows())[2].callers == second.callers
+
+
+async def test_window_tells_the_mean_of_a_gauge(watch: Watch) -> None:
+    world = watch.telling(Tells.GAUGES)
+    for instance, after_ms, value in (("i-1", 100, 5.0), ("i-1", 1_900, 8.0), ("i-2", 500, 2.5)):
+        at_ms = watch.start_ms + after_ms
+        await world.level(NEW, instance, at_ms=at_ms, name="process.memory.usage", value=value)
+    await watch.served(NEW, 100, 1)
+    await watch.served(OLD, 100, 1)
+    first, second, *_ = await watch.windows()
+    (gauge,) = first.gauges
+    assert (gauge.name, gauge.canary_milli, gauge.baseline_milli) == ("process.memory.usage", 5_250, None)
+    assert second.gauges == ()

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_DELTA
-from platform_worlds import PLATFORMS, TELEMETRIES, ActingPlatform, Behaviour
+from platform_worlds import PLATFORMS, TELEMETRIES, ActingPlatform, Behaviour, Tells
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 import edge_kit
+import exports_kit
 
 from controller.adapters.otlp_counts import latency_bucket
 from controller.domain.ids import Commit
@@ -28,6 +29,7 @@ shutil.copytree(".", sys.argv[1], dirs_exist_ok=True)
 
 class EdgeWorld:
     service, environment, repository = edge_kit.SERVICE, edge_kit.ENVIRONMENT, edge_kit.REPOSITORY
+    tells = frozenset(Tells)
 
     def __init__(self, folder: Path) -> None:
         self.kit = edge_kit.EdgeKit(
@@ -81,8 +83,32 @@ class EdgeWorld:
             point.attributes.add(key="http.response.status_code").value.int_value = status
             point.positive.offset = latency_bucket(latency_ms)
             point.positive.bucket_counts.append(count)
+        await self.send(export)
+
+    async def served_route(self, version: Commit, route: str, *, at_ms: int, requests: int, errors: int) -> None:
+        for status, count in ((200, requests - errors), (500, errors)):
+            told: dict[str, str | int] = {"http.route": route, "http.response.status_code": status}
+            await self.send(exports_kit.exponential(count, told, version=version, at_ms=at_ms, since_ms=at_ms))
+
+    async def called(self, version: Commit, *, at_ms: int, requests: int, errors: int) -> None:
+        callee: dict[str, str | int] = {"service.peer.name": self.service, "flyball.peer.version": version}
+        for status, count in ((200, requests - errors), (500, errors)):
+            told = callee | {"http.response.status_code": status}
+            await self.send(
+                exports_kit.exponential(
+                    count, told, name=exports_kit.CALLED, service="front", version="f1", at_ms=at_ms, since_ms=at_ms
+                )
+            )
+
+    async def level(self, version: Commit, instance: str, *, at_ms: int, name: str, value: float) -> None:
+        export, metrics = exports_kit.resource(self.service, version, instance)
+        metrics.add(name=name).gauge.data_points.add(time_unix_nano=at_ms * 10**6, as_double=value)
+        await self.send(export)
+
+    async def send(self, export: ExportMetricsServiceRequest) -> None:
         assert self.kit.handle is not None
         url, headers = f"{self.kit.handle.otlp_url}/v1/metrics", {"content-type": "application/x-protobuf"}
+        headers |= self.kit.handle.otlp_authorization
         answer = await self.kit.client.post(url, content=export.SerializeToString(), headers=headers)
         assert answer.status_code == 200
 

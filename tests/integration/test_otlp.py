@@ -19,10 +19,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from controller.adapters.edge_http import SmallServer
-from controller.adapters.otlp import LARGEST_BODY_BYTES, LARGEST_UNPACKED_BYTES, PROTOBUF, Receiver
+from controller.adapters.otlp import PROTOBUF, otlp_server
 from controller.adapters.otlp_counts import ServiceCounts, latency_bucket
+from controller.adapters.otlp_intake import LARGEST_BODY_BYTES, LARGEST_UNPACKED_BYTES, Bearer, Intake
 from controller.adapters.otlp_points import Ingest
+from controller.adapters.otlp_windows import baseline_of, closed_windows
 from controller.domain.counts import WindowCounts
 from controller.domain.ids import Commit
 from controller.errors import Permanent
@@ -57,13 +58,13 @@ class World:
         return said
 
     def windows(self, from_ms: int = START_MS, width_ms: int = 1000) -> list[WindowCounts]:
-        return self.counts.windows(V2, V1, from_ms=from_ms, width_ms=width_ms, now_ms=self.now, hold_ms=1000)
+        return closed_windows(self.counts, V2, V1, from_ms=from_ms, width_ms=width_ms, now_ms=self.now, hold_ms=1000)
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     world = World()
-    small = SmallServer(Receiver(world.ingest()).handle, LARGEST_BODY_BYTES, most_at_once=2)
+    small = otlp_server(Intake(world.ingest()), Bearer(None), most_at_once=2)
     server = await small.listen(0)
     world.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield world
@@ -133,7 +134,7 @@ async def test_late_point_is_dropped_and_counted(world: World) -> None:
     before = world.windows()
     await world.tell(export((7,)))
     assert world.windows() == before
-    assert world.counts.late == {"points": 1, "requests": 7}
+    assert world.counts.excluded == {"late points": 1, "late requests": 7}
 
 
 async def test_point_delivered_twice_counts_once(world: World) -> None:
@@ -206,19 +207,6 @@ async def test_other_services_and_health_checks_are_not_counted(world: World) ->
     assert world.windows()[0].canary.requests == 1
 
 
-async def test_explicit_buckets_give_requests_and_no_latency(world: World) -> None:
-    told = export()
-    metric = told.resource_metrics[0].scope_metrics[0].metrics[0]
-    attributes = list(metric.exponential_histogram.data_points[0].attributes)
-    point = metric.histogram.data_points.add(start_time_unix_nano=1, time_unix_nano=(START_MS + 1) * 10**6, count=4)
-    point.attributes.extend(attributes)
-    metric.histogram.aggregation_temporality = DELTA
-    await world.tell(told)
-    world.now += 2_000
-    (window,) = world.windows()
-    assert (window.canary.requests, window.canary.latency.total) == (4, 0)
-
-
 async def test_gzip_is_unpacked_and_a_bomb_is_not(world: World) -> None:
     packed = gzip.compress(export((8,)).SerializeToString())
     assert (await world.post(packed, content_encoding="gzip")).status_code == 200
@@ -286,7 +274,7 @@ async def test_baseline_is_told_by_instance_and_minute(world: World) -> None:
     for at, status in ((0, 200), (59_000, 500), (60_000, 200)):
         world.now = minute + at
         await world.tell(export((5,), at_ms=minute + at, status=status))
-    seen = world.counts.baseline(V2, from_ms=minute, to_ms=minute + 120_000)
+    seen = baseline_of(world.counts, V2, from_ms=minute, to_ms=minute + 120_000)
     assert [(m.minute_ms - minute, m.requests, m.errors) for m in seen.instances] == [(0, 10, 5), (60_000, 5, 0)]
     assert (seen.requests, seen.latency.total) == (15, 15)
 

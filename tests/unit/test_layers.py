@@ -32,6 +32,7 @@ TRESPASSES = {
     "anthropic": ("controller/agents/nodes.py", "import anthropic"),
     "pygit2": ("controller/queue/line.py", "import pygit2"),
     "opentelemetry": ("controller/canary/judge.py", "import google.protobuf"),
+    "grpc": ("controller/adapters/otlp_intake.py", "import grpc"),
     "click": ("controller/wiring.py", "import click"),
     "rich": ("controller/domain/delivery.py", "import rich"),
 }

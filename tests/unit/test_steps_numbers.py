@@ -111,7 +111,15 @@ def _rolled_back(numbers: int, *, every: timedelta = timedelta(minutes=5)) -> Ro
         for event in (
             sample(e.ReleaseOpened, release=n, deliveries=(f"d{n}",), against=None),
             sample(e.RegressionFound, release=n),
-            sample(e.TrafficRestored, release=n, to_release=0, traffic_back_at=back, culprits=(), bad_commits=()),
+            sample(
+                e.TrafficRestored,
+                release=n,
+                to_release=0,
+                traffic_back_at=back,
+                culprits=(),
+                bad_commits=(),
+                badness=None,
+            ),
         ):
             state = rollouts.evolve(state, entry(STREAM, event, version=state.version + 1, at=back))
     return state
@@ -251,7 +259,9 @@ def _recovered(*, first_bad: datetime | None, seen: bool) -> Rollout:
         first_bad_request_at=first_bad,
         verdict=verdict() if seen else None,
     )
-    back = sample(e.TrafficRestored, release=2, to_release=1, traffic_back_at=AT + timedelta(milliseconds=1_250))
+    back = sample(
+        e.TrafficRestored, release=2, to_release=1, traffic_back_at=AT + timedelta(milliseconds=1_250), badness=None
+    )
     opened = sample(e.ReleaseOpened, release=2, deliveries=())
     return rollouts.fold(STREAM, entries(STREAM, opened, found, back, seconds=1))
 
