@@ -64,7 +64,7 @@ class Process:
             self.alive()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one process's log is no other's
 class ProcessLog:
     """`Log`, as one process sees it."""
 
