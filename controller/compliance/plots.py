@@ -64,7 +64,7 @@ class Window(NamedTuple):
 
 class Boundary(NamedTuple):
     quantile_milli: int
-    index: int  # base^index ms
+    edge: int  # base^edge ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class Bars(NamedTuple):
 def latency_plot(judging: Judging) -> str:
     """Both arms' histograms, each as shares of its own requests, with the boundaries that were fixed before."""
     arms = {"canary": judging.canary_ms, "baseline": judging.baseline_ms}
-    edges = [one.index for one in judging.boundaries]
+    edges = [one.edge for one in judging.boundaries]
     indices = [index for buckets in arms.values() for index, _ in buckets] + edges or [0]
     low, high = min(indices) - 1, max(indices) + 2
     bars = Bars(low, high, -(-(high - low) // MOST_BUCKETS))
@@ -241,7 +241,7 @@ def latency_plot(judging: Judging) -> str:
         found = _steps(shares[look], bars, x, y) if arms[look] else []
         chart.marks.append(path(found, f"{look} curve"))
     chart.marks += [line((x(at), TOP), (x(at), BOTTOM), "edge") for at in edges]
-    labels = [(x(one.index), f"p{one.quantile_milli / 10:g}") for one in judging.boundaries]
+    labels = [(x(one.edge), f"p{one.quantile_milli / 10:g}") for one in judging.boundaries]
     chart.marks += [
         text(words, (middle, TOP - 6 + row * (TEXT + 1)), "middle") for middle, row, words in staggered(labels, 3)
     ]
@@ -269,7 +269,7 @@ def _steps(shares: Mapping[int, float], bars: Bars, x: Scale, y: Scale) -> list[
 def _bounds(judging: Judging) -> str:
     if not judging.boundaries:
         return "Latency is not judged."
-    said = ", ".join(f"p{one.quantile_milli / 10:g} {_ms(one.index):.4g} ms" for one in judging.boundaries)
+    said = ", ".join(f"p{one.quantile_milli / 10:g} {_ms(one.edge):.4g} ms" for one in judging.boundaries)
     return f"Boundaries of the baseline: {said}; the canary's lie {judging.tolerance_buckets} buckets higher."
 
 

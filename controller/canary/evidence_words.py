@@ -1,0 +1,137 @@
+"""A verdict's other numbers in plain words, for the page and the terminal alike.
+
+One phrase for each: what it cost users, how much worse it is, how noisy the counts are, who else was looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controller.canary.boundaries import edge_ms
+from controller.canary.eprocess import MICRO
+from controller.canary.plain_words import fraction, power
+from controller.domain.blame import Blame, Candidate, Rival, Share
+from controller.domain.events import RecoveryFailed, RecoveryVerified
+from controller.domain.verdict import (
+    Boundaries,
+    BoundarySource,
+    Evidence,
+    Exemplars,
+    GaugeEvidence,
+    Phi,
+    PhiSource,
+    RatioInterval,
+    SampleRatio,
+    SharedIncident,
+    Spent,
+    TestKind,
+)
+
+FEW_TRACES = 3  # named on a line; all of them stand in the entry
+OLD_KINDS = {True: TestKind.ERRORS, False: TestKind.LATENCY}  # of tests that do not name theirs, by "has no boundary"
+
+
+def kind_of_test(entry: Evidence) -> TestKind:
+    return entry.kind or OLD_KINDS[entry.boundary is None]
+
+
+def spent_words(spent: Spent) -> str:
+    """Like "30 failed requests beyond the usual, 0.6 of the budget of these requests"."""
+    many = f"{spent.failed_requests:,} failed {_plural(spent.failed_requests, 'request')} beyond the usual"
+    if spent.budget_ppm is None:
+        return many
+    return f"{many}, {spent.budget_ppm / MICRO:.2g} of the budget of these requests"
+
+
+def interval_words(ratio: RatioInterval) -> str:
+    """Like "5.4 to 31 times the baseline's error rate, 95 % sure at every look"."""
+    sure = f"{100 - ratio.alpha_ppm / 10_000:g} % sure at every look"
+    low = f"{ratio.lower_milli / 1000:.3g}"
+    if ratio.upper_milli is not None:
+        return f"{low} to {ratio.upper_milli / 1000:,.4g} times the baseline's error rate, {sure}"
+    if ratio.lower_milli:
+        return f"at least {low} times the baseline's error rate, {sure}"
+    return "how many times the baseline's error rate cannot be told yet"
+
+
+def phi_words(phi: Phi) -> str:
+    """Like "1.5 times the noise of independent requests, assumed: 1 instance over 0 minutes is too little"."""
+    times = f"{phi.milli / 1000:g} times the noise of independent requests"
+    over = f"{phi.instances} {_plural(phi.instances, 'instance')} over {phi.minutes} {_plural(phi.minutes, 'minute')}"
+    if phi.source is PhiSource.MEASURED:
+        return f"{times}, measured on {over}"
+    return f"{times}, assumed: {over} are too little to measure it"
+
+
+def boundaries_words(boundaries: Boundaries, tolerance_buckets: int) -> str:
+    if not boundaries.indices:
+        return f"none: {boundaries.requests:,} timed requests are too few, latency is not judged"
+    each = ", ".join(
+        f"p{quantile / 10:g} {edge_ms(index):,.4g} ms"
+        for quantile, index in zip(boundaries.quantiles_milli, boundaries.indices, strict=True)
+    )
+    source = "before it" if boundaries.source is BoundarySource.HISTORY else "beside it"
+    allowed = f"the canary's lie {edge_ms(tolerance_buckets):.3g} times as high"
+    return f"{each}, from {boundaries.requests:,} requests of the baseline {source}; {allowed}"
+
+
+def sample_ratio_words(ratio: SampleRatio) -> str:
+    seen = "no request was seen" if ratio.seen_ppm is None else f"{ratio.seen_ppm / 10_000:.3g} % of requests"
+    against = f"E={power(ratio.log_e_micro)} of {power(ratio.threshold_micro)} that it is another share"
+    return f"{seen}, given {ratio.intended_ppm / 10_000:.3g} %; {against}"
+
+
+def incident_words(incident: SharedIncident) -> str:
+    seen = "no request" if incident.seen_ppm is None else f"{incident.seen_ppm / 10_000:.3g} % of requests"
+    against = f"E={power(incident.log_e_micro)} of {power(incident.threshold_micro)} that both arms suffer"
+    return f"the baseline failed {seen} at the end, {incident.history_ppm / 10_000:.3g} % before it; {against}"
+
+
+def gauge_words(gauge: GaugeEvidence) -> str:
+    arms = ["nothing" if one is None else f"{one / 1000:,.6g}" for one in (gauge.canary_milli, gauge.baseline_milli)]
+    against = f"E={power(gauge.log_e_micro)} of {power(gauge.threshold_micro)} that it is too high"
+    return f"{gauge.name}: canary {arms[0]}, baseline {arms[1]}; {against}"
+
+
+def excluded_words(excluded: Mapping[str, int]) -> str:
+    """Empty mapping: nothing was left out."""
+    if not any(excluded.values()):
+        return "nothing"
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(excluded.items()) if count)
+
+
+def exemplar_words(exemplars: Exemplars) -> str:
+    """A few of each, the newest first. Empty: the service sends no traces."""
+    sides = (("failed on the canary", exemplars.bad), ("served by the baseline", exemplars.good))
+    return "; ".join(f"{words}: {', '.join(reversed(ids[-FEW_TRACES:]))}" for words, ids in sides if ids)
+
+
+def rival_words(rival: Rival) -> str:
+    return f"{rival.name} {'HOLDS' if rival.held else 'ruled out'}: {rival.reason}"
+
+
+def share_words(blame: Blame) -> str:
+    match blame.share:
+        case Share.CLEAR:
+            return f"{blame.culprit} stands out"
+        case Share.SPLIT:
+            return "none stands out: they go out again in parts"
+        case Share.SHARED:
+            return "none explains it"
+
+
+def candidate_words(one: Candidate) -> str:
+    shares = f"{one.posterior_ppm / 10_000:.3g} % likely ({one.prior_ppm / 10_000:.3g} % before)"
+    veto = f"; cannot have been: {one.veto}" if one.veto else ""
+    return f"{one.delivery}: {shares}, E={power(one.log_e_micro)}{veto}"
+
+
+def recovery_words(event: RecoveryVerified | RecoveryFailed) -> str:
+    """The numbers of a recovery; its reason is a sentence already."""
+    null = "it goes on" if isinstance(event, RecoveryVerified) else "it has ended"
+    level = f"E={power(event.log_e_micro)} of {power(event.threshold_micro)} against “{null}”"
+    return f"{fraction(event.errors, event.requests)} bad; {level}, phi {event.phi_milli / 1000:g}"
+
+
+def _plural(number: int, word: str) -> str:
+    return word if number == 1 else f"{word}s"
