@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from controller.canary.boundaries import edge_ms
 from controller.canary.eprocess import MICRO
-from controller.canary.plain_words import fraction, power
-from controller.domain.blame import Blame, Candidate, Rival, Share
+from controller.canary.plain_words import power
+from controller.domain.blame import Blame, Rival, Share
 from controller.domain.events import RecoveryFailed, RecoveryVerified
 from controller.domain.verdict import (
     Boundaries,
@@ -120,17 +120,11 @@ def share_words(blame: Blame) -> str:
             return "none explains it"
 
 
-def candidate_words(one: Candidate) -> str:
-    shares = f"{one.posterior_ppm / 10_000:.3g} % likely ({one.prior_ppm / 10_000:.3g} % before)"
-    veto = f"; cannot have been: {one.veto}" if one.veto else ""
-    return f"{one.delivery}: {shares}, E={power(one.log_e_micro)}{veto}"
-
-
 def recovery_words(event: RecoveryVerified | RecoveryFailed) -> str:
-    """The numbers of a recovery; its reason is a sentence already."""
+    """How sure it is. What was seen is the event's reason."""
     null = "it goes on" if isinstance(event, RecoveryVerified) else "it has ended"
-    level = f"E={power(event.log_e_micro)} of {power(event.threshold_micro)} against “{null}”"
-    return f"{fraction(event.errors, event.requests)} bad; {level}, phi {event.phi_milli / 1000:g}"
+    level = f"E={power(event.log_e_micro)} of {power(event.threshold_micro)}"
+    return f'{level} against "{null}", phi {event.phi_milli / 1000:g}'
 
 
 def _plural(number: int, word: str) -> str:

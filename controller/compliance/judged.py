@@ -123,10 +123,13 @@ def drawable(found: Replay, entries: Sequence[Entry], config: JudgeConfig) -> Ju
     )
 
 
+def plots_of(index: int, judging: Judging) -> dict[str, str]:
+    return {f"log#{index}-{name}.svg": svg for name, svg in plots(judging).items()}
+
+
 def files_of(index: int, judging: Judging) -> dict[str, str]:
     """Plots and path of the verdict at log index `index`, by file name."""
-    drawn = {f"log#{index}-{name}.svg": svg for name, svg in plots(judging).items()}
-    return drawn | {f"log#{index}-path.csv": "".join(_rows(judging))}
+    return plots_of(index, judging) | {f"log#{index}-path.csv": "".join(_rows(judging))}
 
 
 def _rows(judging: Judging) -> Iterator[str]:

@@ -37,7 +37,7 @@ def how_it_was_judged(judged: Iterable[Judged]) -> Iterator[str]:
     none = True
     for one in judged:
         none = False
-        yield f"<h3>Release {one.release}: {escape(one.verdict.outcome)}</h3>"
+        yield f"<h3>Release {one.release}: {escape(one.verdict.outcome.replace('_', ' '))}</h3>"
         yield f'<p class="said">{escape(one.verdict.sentence)}</p>'
         yield "".join(_figures(one))
         yield listed(_numbers(one))

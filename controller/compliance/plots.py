@@ -232,7 +232,7 @@ def latency_plot(judging: Judging) -> str:
     said = "; ".join(f"{name}: {sum(n for _, n in buckets)} timed requests" for name, buckets in arms.items())
     legend: list[tuple[Sign, str]] = [("canary curve", "canary"), ("baseline curve", "baseline")]
     legend += [("edge", "baseline's boundary")] if edges else []
-    heading = "How long requests took, share of each arm"
+    heading = "How long requests took, as shares of each arm"
     chart = Chart(f"{judging.ident}-latency", heading, f"{said}. {_bounds(judging)}", legend, "milliseconds, log scale")
     chart.axes(_ms_ticks(x), [(y(n), f"{n:g} %") for n in ticks(0, 100 * top)])
     if judging.canary_ms:
