@@ -26,7 +26,8 @@ from controller.domain.verdict import Evidence, TestKind, View
 EVIDENCE = "evidence"  # folder of the packet
 MAX_WINDOWS = 400  # in the table on the page; the file has all of them
 NAMES = {
-    "evidence": "Evidence after each window. E bets that the canary is worse than tolerated; at the line it goes back.",
+    "evidence": "Evidence after each window. E bets that the canary is worse than tolerated; at the line it goes back. "
+    "The shade is the canary's share of the traffic.",
     "errors": "Failed requests of both arms in the same windows. An interval shows what chance alone would leave open, "
     "at one look; one that leaves the picture goes on beyond it. E, not these intervals, decides.",
     "latency": "How long requests took, each arm's shares of its own. A request beyond a boundary counts as slow.",
@@ -72,7 +73,7 @@ def _windows(one: Judged) -> Iterator[str]:
     yield f'<p>All of them: <a href="{EVIDENCE}/{quote(file)}">{file}</a></p>'
     first = max(0, len(windows) - MAX_WINDOWS)
     rows = [_row(n, window, one.judging) for n, window in enumerate(windows[first:], first)]
-    yield table(("window", "from (UTC)", "weight", "canary errors", "baseline errors", "E", ""), rows)
+    yield table(("window", "from (UTC)", "weight", "canary errors", "baseline errors", "E", ""), rows, "numbers")
     yield "</details>"
 
 
@@ -120,8 +121,9 @@ def _level(one: Judged) -> str:
         said += f" (alpha {alpha:g}: of canaries no worse than tolerated, at most that share ever gets there), "
         said += f"a person is told at {power(paging)}"
     crossed = verdict.first_crossing_window
-    where = "never crossed" if crossed is None else f"first crossed in window {crossed}"
-    return f"{said}; {where}, of {verdict.windows} from 0 on"
+    if crossed is None:
+        return f"{said}; not crossed in {verdict.windows:,} windows"
+    return f"{said}; first crossed in window {crossed}, counted from 0, of {verdict.windows:,}"
 
 
 def _fixed_before(one: Judged) -> Iterator[tuple[str, str]]:
@@ -133,8 +135,8 @@ def _fixed_before(one: Judged) -> Iterator[tuple[str, str]]:
     if one.parameters is None:
         yield "parameters", f"<code>{escape(one.policy)}</code>, which is not here"
         return
-    text = escape(one.parameters.model_dump_json(indent=1))
-    yield "parameters", f"<details><summary><code>{escape(one.policy)}</code></summary><pre>{text}</pre></details>"
+    text = f"<pre>{escape(one.parameters.model_dump_json(indent=1))}</pre>"
+    yield "parameters", f"<code>{escape(one.policy)}</code><details><summary>all of them</summary>{text}</details>"
 
 
 def _promotion(one: Judged) -> str:
@@ -159,8 +161,8 @@ def _failed(counts: Totals) -> str:
 
 def _tests(one: Judged) -> str:
     tolerance = one.parameters.tolerance_buckets if one.parameters else None
-    names = ("test", "seen by", "route", "boundary", "canary bad", "baseline bad", "weight", "E")
-    return table(names, [_test(entry, tolerance) for entry in one.verdict.evidence])
+    names = ("test", "counted by", "route", "boundary", "canary bad", "baseline bad", "weight", "E")
+    return table(names, [_test(entry, tolerance) for entry in one.verdict.evidence], "numbers")
 
 
 def _test(entry: Evidence, tolerance: int | None) -> tuple[str, ...]:
@@ -169,7 +171,7 @@ def _test(entry: Evidence, tolerance: int | None) -> tuple[str, ...]:
     if entry.boundary is not None:
         edge = f"{edge_ms(entry.boundary):,.4g} ms"
         edge += "" if tolerance is None else f", canary {edge_ms(entry.boundary + tolerance):,.4g} ms"
-    by = "its callers" if entry.view is View.CALLERS else "itself"
+    by = "its callers" if entry.view is View.CALLERS else "the service"
     route = "" if kind is TestKind.ABSENT else escape(entry.route or "all")
     arms = fraction(entry.canary_bad, entry.canary_total), fraction(entry.baseline_bad, entry.baseline_total)
     return kind.value, by, route, edge, *arms, f"{entry.weight_ppm / 10_000:.3g} %", power(entry.log_e_micro)
@@ -202,7 +204,7 @@ def _regression(event: e.RegressionFound) -> Iterator[str]:
     if event.rivals:
         yield "<h4>Other explanations</h4>"
         rows = [(escape(one.name), "holds" if one.held else "ruled out", escape(one.reason)) for one in event.rivals]
-        yield table(("explanation", "", "why"), rows)
+        yield table(("explanation", "found", "why"), rows, "words")
     if event.blame is not None:
         yield "<h4>Whose change</h4>"
         yield _blame(event.blame)
@@ -222,7 +224,7 @@ def _blame(blame: Blame) -> str:
         )
         for one in blame.candidates
     ]
-    return f"<p>{escape(words.share_words(blame))}: {escape(blame.reason)}</p>{table(names, rows)}"
+    return f"<p>{escape(words.share_words(blame))}: {escape(blame.reason)}</p>{table(names, rows, 'words')}"
 
 
 def _after(entry: Entry) -> str:
@@ -249,5 +251,8 @@ h3 { font-size: 1.05rem; margin-bottom: .3rem; } h4 { font-size: .95rem; margin:
 .said { border-left: 3px solid var(--line); padding-left: .8rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem 1.5rem; }
 figure { margin: 0; min-width: 0; break-inside: avoid; } figcaption { color: var(--quiet); font-size: .85rem; }
-figure svg { max-width: 34rem; } ul { padding-left: 1.2rem; margin: 0; } dd pre { margin: .3rem 0; }
+figure svg { max-width: 34rem; } th { overflow-wrap: normal; } .numbers td, .numbers th { white-space: nowrap; }
+.words td { overflow-wrap: break-word; min-width: 4.5rem; }
+@media (max-width: 30rem) { figure svg.flyball-chart { width: calc(100% + 1.2rem); margin: 0 -.6rem; } }
+ ul { padding-left: 1.2rem; margin: 0; } dd pre { margin: .3rem 0; }
 """

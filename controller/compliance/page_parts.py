@@ -22,11 +22,12 @@ def moment(text: str) -> str:
     return f"<time>{escape(text[:19].replace('T', ' '))}</time>"
 
 
-def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Cells are HTML already."""
+def table(names: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
+    """Cells are HTML already. `kind`: a class besides, such as `numbers`, whose cells are never broken."""
     head = "".join(f"<th>{name}</th>" for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    outside = f"wide {kind}".strip()
+    return f'<div class="{outside}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def listed(pairs: Iterable[tuple[str, str]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
 
@@ -98,7 +98,7 @@ def evidence_plot(judging: Judging) -> str:
     x, y = across(0, len(heights)), upwards(low, high + 0.12 * (high - low))
     legend: list[tuple[Sign, str]] = [("canary curve", "E after a window"), ("limit", "roll back"), ("paging", "page")]
     said = f"E ends at {_power(heights[-1])} after {len(heights)} windows; the line is at {_power(limit)}. "
-    chart = Chart(f"{judging.ident}-evidence", "Evidence E that the canary is worse", said, legend, _span(judging, 1))
+    chart = Chart(f"{judging.ident}-evidence", "Evidence E that the canary is worse", said, legend, _span(judging))
     chart.marks += _weights(judging, x)
     chart.axes(_window_ticks(judging, x), [(y(n), f"10{_raised(n)}") for n in ticks(y.low, y.high) if n == int(n)])
     chart.marks.append(line((LEFT, y(paging)), (RIGHT, y(paging)), "paging"))
@@ -161,9 +161,10 @@ def errors_plot(judging: Judging) -> str:
     whole = _pooled(judging.windows)
     said = "; ".join(f"{name} {arm.bad} of {arm.total} requests failed" for name, arm in zip(names, whole, strict=True))
     said += f". A point pools {size} windows; bars are Wilson's 95 % interval."
-    legend: list[tuple[Sign, str]] = [("canary curve", "canary"), ("baseline curve", "baseline")]
+    each = "" if size == 1 else f", {size} windows a point"
+    legend: list[tuple[Sign, str]] = [("canary curve", "canary"), ("baseline curve", f"baseline{each}")]
     heading = "Failed requests, with 95 % intervals"
-    chart = Chart(f"{judging.ident}-errors", heading, said, legend, _span(judging, size))
+    chart = Chart(f"{judging.ident}-errors", heading, said, legend, _span(judging))
     chart.marks += _weights(judging, x)
     chart.axes(_window_ticks(judging, x), [(y(n), f"{n:g} %") for n in ticks(0, y.high)])
     for position, look in reversed([*enumerate(names)]):
@@ -299,13 +300,13 @@ def _window_ticks(judging: Judging, x: Scale) -> list[tuple[float, str]]:
     return [(x(n + 0.5), f"{n:,.0f}") for n in ticks(0, len(judging.windows) - 1) if n == int(n)]
 
 
-def _span(judging: Judging, pooled: int) -> str:
-    """Like "window of 1 s, 09:12:03 to 09:12:41 UTC"."""
+def _span(judging: Judging) -> str:
+    """Like "window of 1 s, 09:12:03 to 09:12:41 UTC"; with dates where it lasted for longer than a day."""
     first, last = judging.windows[0], judging.windows[-1]
-    length = f"{(first.end_ms - first.start_ms) / 1000:g} s"
-    times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in (first.start_ms, last.end_ms)]
-    each = f"window of {length}" if pooled == 1 else f"{pooled} windows a point"
-    return f"{each}, {times[0]:%H:%M:%S} to {times[1]:%H:%M:%S} UTC"
+    each = f"window of {(first.end_ms - first.start_ms) / 1000:g} s"
+    start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (first.start_ms, last.end_ms))
+    form = "%H:%M:%S" if end - start < timedelta(days=1) else "%d %b %H:%M"
+    return f"{each}, {start:{form}} to {end:{form}} UTC"
 
 
 def _power(log10: float) -> str:
