@@ -37,7 +37,7 @@ def kind_of_test(entry: Evidence) -> TestKind:
 
 def spent_words(spent: Spent) -> str:
     """Like "30 failed requests beyond the usual, 0.6 of the budget of these requests"."""
-    many = f"{spent.failed_requests:,} failed {_plural(spent.failed_requests, 'request')} beyond the usual"
+    many = f"{spent.failed_requests:,} failed {plural(spent.failed_requests, 'request')} beyond the usual"
     if spent.budget_ppm is None:
         return many
     return f"{many}, {spent.budget_ppm / MICRO:.2g} of the budget of these requests"
@@ -57,7 +57,7 @@ def interval_words(ratio: RatioInterval) -> str:
 def phi_words(phi: Phi) -> str:
     """Like "1.5 times the noise of independent requests, assumed: 1 instance over 0 minutes is too little"."""
     times = f"{phi.milli / 1000:g} times the noise of independent requests"
-    over = f"{phi.instances} {_plural(phi.instances, 'instance')} over {phi.minutes} {_plural(phi.minutes, 'minute')}"
+    over = f"{phi.instances} {plural(phi.instances, 'instance')} over {phi.minutes} {plural(phi.minutes, 'minute')}"
     if phi.source is PhiSource.MEASURED:
         return f"{times}, measured on {over}"
     return f"{times}, assumed: {over} are too little to measure it"
@@ -127,5 +127,6 @@ def recovery_words(event: RecoveryVerified | RecoveryFailed) -> str:
     return f'{level} against "{null}", phi {event.phi_milli / 1000:g}'
 
 
-def _plural(number: int, word: str) -> str:
+def plural(number: int, word: str) -> str:
+    """The word as it stands beside that number."""
     return word if number == 1 else f"{word}s"

@@ -122,7 +122,7 @@ def _level(one: Judged) -> str:
         said += f"a person is told at {power(paging)}"
     crossed = verdict.first_crossing_window
     if crossed is None:
-        return f"{said}; not crossed in {verdict.windows:,} windows"
+        return f"{said}; not crossed in {verdict.windows:,} {words.plural(verdict.windows, 'window')}"
     return f"{said}; first crossed in window {crossed}, counted from 0, of {verdict.windows:,}"
 
 

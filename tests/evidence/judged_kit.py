@@ -133,7 +133,16 @@ async def judged_log(state: Path, windows: Sequence[WindowCounts]) -> Made:
         looked += used
         if not segment or drafts[-1].weight_percent != weight:  # type: ignore[attr-defined]
             drafts.append(sample(e.StepStarted, release=RELEASE, step=segment, weight_percent=weight))
-        drafts.append(await _seen(segment, weight, used, judge.verdict(state_), blobs, policy))
+        drafts.append(
+            await _seen(
+                segment=segment,
+                weight=weight,
+                used=used,
+                verdict=judge.verdict(state_),
+                blobs=blobs,
+                policy=policy,
+            )
+        )
     verdict = judge.verdict(state_)
     worse = verdict.outcome is Outcome.ROLL_BACK
     drafts += [_found(verdict, policy), *_after()] if worse else [_promoted(verdict, policy)]
@@ -143,7 +152,7 @@ async def judged_log(state: Path, windows: Sequence[WindowCounts]) -> Made:
 
 
 async def _seen(
-    segment: int, weight: int, used: list[WindowCounts], verdict: Verdict, blobs: FileBlobs, policy: Digest
+    *, segment: int, weight: int, used: list[WindowCounts], verdict: Verdict, blobs: FileBlobs, policy: Digest
 ) -> e.Observed:
     return e.Observed(
         release=RELEASE,
