@@ -170,7 +170,7 @@ async def _seen(
         baseline_errors=sum(one.baseline.errors for one in used),
         verdict=verdict,
         source="counts that a seed makes",
-        label="simulated",
+        label=e.Label.SIMULATED,
         excluded={"late": 3, "of another version": 41},
         policy=policy,
     )

@@ -236,8 +236,8 @@ def test_labels_make_way_for_each_other(labels: list[tuple[float, str]]) -> None
         assert middle - half >= LEFT - 0.01
         assert middle + half <= RIGHT + 0.01
         spans.setdefault(row, []).append((middle - half, middle + half))
-    for row in spans.values():
-        assert all(before[1] < after[0] for before, after in pairwise(row))
+    for beside in spans.values():
+        assert all(before[1] < after[0] for before, after in pairwise(beside))
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0.01, 1e6))
