@@ -5,11 +5,12 @@ One phrase for each: what it cost users, how much worse it is, how noisy the cou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from controller.canary.boundaries import edge_ms
 from controller.canary.eprocess import MICRO
-from controller.canary.plain_words import power
+from controller.canary.plain_words import culprit, power
 from controller.domain.blame import Blame, Rival, Share
 from controller.domain.events import RecoveryFailed, RecoveryVerified
 from controller.domain.verdict import (
@@ -18,6 +19,7 @@ from controller.domain.verdict import (
     Evidence,
     Exemplars,
     GaugeEvidence,
+    Outcome,
     Phi,
     PhiSource,
     RatioInterval,
@@ -25,6 +27,7 @@ from controller.domain.verdict import (
     SharedIncident,
     Spent,
     TestKind,
+    Verdict,
 )
 
 FEW_TRACES = 3  # named on a line; all of them stand in the entry
@@ -33,6 +36,44 @@ OLD_KINDS = {True: TestKind.ERRORS, False: TestKind.LATENCY}  # of tests that do
 
 def kind_of_test(entry: Evidence) -> TestKind:
     return entry.kind or OLD_KINDS[entry.boundary is None]
+
+
+def plain_sentence(verdict: Verdict, tolerance_buckets: int | None) -> str:
+    """The verdict for somebody who knows nothing of E. `tolerance_buckets` None: the parameters are not at hand."""
+    seen = _seen(culprit(verdict.evidence), tolerance_buckets)
+    match verdict.outcome:
+        case Outcome.ROLL_BACK:
+            chance = _once_in(verdict.threshold_micro)
+            return f"{seen}. A canary no worse than tolerated gets this far in at most one of {chance} rollouts."
+        case Outcome.PROMOTE:
+            chance = _once_in(verdict.promotion.threshold_micro)
+            return f"{seen}. It is good enough; a bad one is called that in at most one of {chance} rollouts."
+        case _:
+            return f"{seen}. It is shown neither to be worse nor to be good enough."
+
+
+def _seen(test: Evidence, tolerance_buckets: int | None) -> str:
+    canary, baseline = (
+        f"{test.canary_bad:,} of {test.canary_total:,}",
+        f"{test.baseline_bad:,} of {test.baseline_total:,}",
+    )
+    if test.kind is TestKind.ABSENT:
+        return f"The canary reported nothing in {canary} stretches of time in which its callers asked it"
+    if test.boundary is None:
+        on = f" on {test.route}" if test.route else ""
+        return f"The canary failed {canary} requests{on}, the confirmed release beside it {baseline}"
+    edge = f"{edge_ms(test.boundary):,.3g} ms"
+    if tolerance_buckets is None:
+        return f"{canary} requests to the canary were slow, {baseline} to the confirmed release beside it"
+    allowed = f"{edge_ms(test.boundary + tolerance_buckets):,.3g} ms"
+    return (
+        f"The canary took longer than {allowed} for {canary} requests, the confirmed release than {edge} for {baseline}"
+    )
+
+
+def _once_in(threshold_micro: int) -> str:
+    """Like "1,000": one over the error probability whose line this is."""
+    return f"{round(math.exp(threshold_micro / MICRO)):,}"
 
 
 def spent_words(spent: Spent) -> str:

@@ -39,6 +39,8 @@ def how_it_was_judged(judged: Iterable[Judged]) -> Iterator[str]:
     for one in judged:
         none = False
         yield f"<h3>Release {one.release}: {escape(one.verdict.outcome.replace('_', ' '))}</h3>"
+        tolerance = one.parameters.tolerance_buckets if one.parameters else None
+        yield f"<p>{escape(words.plain_sentence(one.verdict, tolerance))}</p>"
         yield f'<p class="said">{escape(one.verdict.sentence)}</p>'
         yield "".join(_figures(one))
         yield listed(_numbers(one))

@@ -100,6 +100,15 @@ def test_page_says_the_verdict_with_the_numbers_of_the_log(page: Words, made: Ma
         assert words in page.text, words
 
 
+def test_page_begins_with_a_sentence_for_whoever_knows_nothing_of_e(page: Words, made: Made) -> None:
+    canary, baseline = made.verdict.canary, made.verdict.baseline
+    assert (
+        f"The canary failed {canary.errors} of {canary.requests} requests, "
+        f"the confirmed release beside it {baseline.errors:,} of {baseline.requests:,}. "
+        "A canary no worse than tolerated gets this far in at most one of 1,000 rollouts."
+    ) in page.text
+
+
 def test_page_shows_every_test_with_its_counts_weight_and_evidence(page: Words, made: Made) -> None:
     for test in made.verdict.evidence:
         for words in (
