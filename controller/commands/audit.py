@@ -223,7 +223,7 @@ def export(
 
 @audit.command(
     help="One folder and one page (index.html) about a change, by its delivery or its commit: entries with receipts, "
-    "diff, tests, deployment and verdicts with their counts, attestation, decisions with reasons, people's acts."
+    "diff, tests, deployment, verdicts with their counts and plots, attestation, decisions with reasons, people's acts."
 )
 @click.argument("change")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -249,19 +249,21 @@ def packet(
 async def _packet(opened: Shelf, change: str, folder: Path, standing: Standing, *, opening: bool) -> Exported:
     from controller.compliance import surroundings  # noqa: PLC0415
     from controller.compliance.gathering import about, delivery_of  # noqa: PLC0415
+    from controller.compliance.judged import judged_of  # noqa: PLC0415
     from controller.compliance.packet import Beside, write_packet  # noqa: PLC0415
 
     chosen = about(opened.index, opened.tree, delivery_of(opened.index, opened.tree, change))
     entries = [_entry(opened, index) for index in chosen.indices]
     leaves = [entry.leaf for entry in entries]
     seals = _readers_seals(opened, entries) if opening else Closed()
-    forge = opened.found.folder.forge
+    forge, signed = opened.found.folder.forge, [one for one in entries if one.index < standing.checkpoint.size]
     beside = Beside(
         words=await _words(entries, seals),
         diff=await surroundings.diff_of(forge, leaves),
         attestation=await surroundings.attestation_of(forge, leaves),
         blobs=await surroundings.blobs_of(opened.record.blobs, leaves),
         opened=await surroundings.opened_logs(seals, leaves) if opening else {},
+        judged=await judged_of(opened.record.log, opened.record.blobs, signed),
     )
     return write_packet(opened.tree, standing, chosen, beside, folder=folder, made_at=datetime.now(UTC))
 

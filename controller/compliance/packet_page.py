@@ -7,17 +7,19 @@ Pure: the same entries, the same page.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
 from typing import Any
 
+from controller.compliance.judged import Judged
+from controller.compliance.packet_judging import STYLE, how_it_was_judged
+from controller.compliance.page_parts import link, long_text, moment, table
 from controller.domain.ids import Digest
 from controller.ledger.checkpoint import Checkpoint
 
 Raw = Mapping[str, Any]
-MAX_SHOWN_CHARS = 200_000  # of a diff or a log on the page; the whole lies in its file
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,17 @@ class Page:
     attestation: Raw | None = None  # None: there is none
     counts: Mapping[str, list[Raw]] = field(default_factory=dict)  # windows of counts, by the digest of their blob
     opened: Mapping[Digest, str] = field(default_factory=dict)
+    judged: tuple[Judged, ...] = ()
 
     def with_more(
-        self, *, attestation: Raw | None, counts: Mapping[str, list[Raw]], opened: Mapping[Digest, str]
+        self,
+        *,
+        attestation: Raw | None,
+        counts: Mapping[str, list[Raw]],
+        opened: Mapping[Digest, str],
+        judged: tuple[Judged, ...],
     ) -> Page:
-        return replace(self, attestation=attestation, counts=counts, opened=opened)
+        return replace(self, attestation=attestation, counts=counts, opened=opened, judged=judged)
 
     def of(self, *kinds: str) -> list[Raw]:
         return [entry for entry in self.entries if entry["kind"] in kinds]
@@ -49,12 +57,13 @@ def render(page: Page) -> str:
         ("The change", _change(page)),
         ("Tests", _tests(page)),
         ("Deployment and observation", _rollout(page)),
+        ("How it was judged", how_it_was_judged(page.judged)),
         ("What people did", _people(page)),
         ("Attestation", _attestation(page)),
         ("Every entry", _entries(page)),
     )
     body = "".join(f"<section><h2>{title}</h2>{''.join(parts)}</section>" for title, parts in sections)
-    return _FRAME.format(title=escape(page.title), style=_STYLE, body=_head(page) + body)
+    return _FRAME.format(title=escape(page.title), style=_STYLE + STYLE, body=_head(page) + body)
 
 
 def _head(page: Page) -> str:
@@ -64,7 +73,7 @@ def _head(page: Page) -> str:
         f"<header><h1>{escape(page.title)}</h1>"
         f'<p class="{tone}"><strong>{escape(page.standing[0].upper() + page.standing[1:])}.</strong></p>'
         f"<p>{len(page.entries)} entries of log <code>{escape(seen.origin)}</code>, as signed at {seen.size} entries, "
-        f"root <code>{seen.root.hex()}</code>. Made {_time(page.made_at.isoformat())}. Times are UTC.</p>"
+        f"root <code>{seen.root.hex()}</code>. Made {moment(page.made_at.isoformat())}. Times are UTC.</p>"
         "<p>This page only shows. What it rests on lies beside it and is checked with "
         "<code>python verify.py . --key KEY</code>, see README.txt.</p></header>"
     )
@@ -76,8 +85,8 @@ def _head(page: Page) -> str:
 def _glance(page: Page) -> Iterator[str]:
     facts: list[tuple[str, str]] = []
     for entry in page.of("TaskRequested", "ChangeAuthored", "RiskClassified", "Cleared", "Merged", "RolledBack"):
-        facts += [(what, f"{value} {_link(entry['index'])}") for what, value in _facts_of(entry)]
-    yield _table(("what", "value"), facts)
+        facts += [(what, f"{value} {link(entry['index'])}") for what, value in _facts_of(entry)]
+    yield table(("what", "value"), facts)
     counted = [value["body"]["cost_micro_usd"] for value in page.of("ReplyRecorded")]
     if counted:
         yield f"<p>{len(counted)} answers of the model, {sum(counted) / 1e6:.4f} USD.</p>"
@@ -87,7 +96,7 @@ def _facts_of(entry: Raw) -> Iterator[tuple[str, str]]:
     body, kind = entry["body"], entry["kind"]
     match kind:
         case "TaskRequested":
-            yield "asked for by", f"<code>{escape(body['asked_by'])}</code> ({_time(entry['time'])})"
+            yield "asked for by", f"<code>{escape(body['asked_by'])}</code> ({moment(entry['time'])})"
         case "ChangeAuthored":
             model = f"{body['model']} ({body['label']})" if body["model"] else "code, without a model"
             yield (
@@ -101,9 +110,9 @@ def _facts_of(entry: Raw) -> Iterator[tuple[str, str]]:
             whom = "a person" if body["by_person"] else "policy"
             yield "let through by", f"{escape(body['approver'])} ({whom}), <code>{escape(body['policy'])}</code>"
         case "Merged":
-            yield "landed as", f"<code>{escape(body['commit'])}</code> ({_time(entry['time'])})"
+            yield "landed as", f"<code>{escape(body['commit'])}</code> ({moment(entry['time'])})"
         case "RolledBack":
-            yield "rolled back", f"to <code>{escape(body['to_commit'])}</code> ({_time(entry['time'])})"
+            yield "rolled back", f"to <code>{escape(body['to_commit'])}</code> ({moment(entry['time'])})"
 
 
 def _decisions(page: Page) -> Iterator[str]:
@@ -111,7 +120,7 @@ def _decisions(page: Page) -> Iterator[str]:
     if not found:
         yield "<p>None.</p>"
     for entry, decision in found:
-        yield f"<details open><summary>{_link(entry['index'])} {escape(decision['question'])} "
+        yield f"<details open><summary>{link(entry['index'])} {escape(decision['question'])} "
         yield f"<strong>{escape(decision['choice'])}</strong></summary><dl>"
         for claim in decision["claims"]:
             yield f"<dt>because</dt><dd>{escape(claim['text'])} <code>{escape(claim['evidence'])}</code></dd>"
@@ -126,22 +135,22 @@ def _decisions(page: Page) -> Iterator[str]:
 def _change(page: Page) -> Iterator[str]:
     for entry in page.of("ChangeAuthored"):
         files = ", ".join(entry["body"]["files"])
-        yield f"<p>{_link(entry['index'])} {entry['body']['lines_changed']} lines in {escape(files)}.</p>"
+        yield f"<p>{link(entry['index'])} {entry['body']['lines_changed']} lines in {escape(files)}.</p>"
     if page.diff is None:
         yield "<p>The repository no longer has the commits, so that there is no diff here.</p>"
     else:
-        yield f"<details><summary>Diff</summary>{_long(page.diff)}</details>"
+        yield f"<details><summary>Diff</summary>{long_text(page.diff)}</details>"
 
 
 def _tests(page: Page) -> Iterator[str]:
     for entry in page.of("CiReported"):
         body = entry["body"]
         said = "all passed" if body["passed"] else f"{len(body['failures'])} failed"
-        yield f"<p>{_link(entry['index'])} Round {body['round']}: {body['tests']} tests of "
+        yield f"<p>{link(entry['index'])} Round {body['round']}: {body['tests']} tests of "
         yield f"<code>{escape(body['tested'])}</code>, {said} ({escape(body['isolation'])}).</p>"
         if body["failures"]:
             rows = [(escape(one["test"]), escape(one["verdict"])) for one in body["failures"]]
-            yield _table(("test", "taken for"), rows)
+            yield table(("test", "taken for"), rows)
         yield _sealed(page, "what the run printed", body["log"])
     if not page.of("CiReported"):
         yield "<p>None.</p>"
@@ -150,16 +159,16 @@ def _tests(page: Page) -> Iterator[str]:
 def _rollout(page: Page) -> Iterator[str]:
     rows = [_observed(entry) for entry in page.of("Observed")]
     if rows:
-        yield _table(("entry", "time", "weight", "canary errors", "baseline errors", "verdict"), rows)
+        yield table(("entry", "time", "weight", "canary errors", "baseline errors", "verdict"), rows)
     for entry in page.of("Observed"):
         windows = page.counts.get(entry["body"]["counts"])
         if windows:
-            yield f"<details><summary>Windows of counts of {_link(entry['index'])}</summary>"
-            yield _table(("window", "canary errors", "baseline errors"), [_window(one) for one in windows])
+            yield f"<details><summary>Windows of counts of {link(entry['index'])}</summary>"
+            yield table(("window", "canary errors", "baseline errors"), [_window(one) for one in windows])
             yield "</details>"
     kinds = ("RegressionFound", "TrafficRestored", "RolledBack", "Promoted", "ReleaseConfirmed", "WeightLapsed")
     for entry in page.of(*kinds):
-        yield f"<p>{_link(entry['index'])} {_time(entry['time'])} {_sentence(page, entry)}</p>"
+        yield f"<p>{link(entry['index'])} {moment(entry['time'])} {_sentence(page, entry)}</p>"
     if not rows and not page.of(*kinds):
         yield "<p>Nothing of it was deployed.</p>"
 
@@ -168,7 +177,7 @@ def _observed(entry: Raw) -> tuple[str, ...]:
     body = entry["body"]
     arms = [f"{body[f'{arm}_errors']} of {body[f'{arm}_requests']}" for arm in ("canary", "baseline")]
     sentence = f"{body['verdict']['outcome']}: {body['verdict']['sentence']}"
-    return _link(entry["index"]), _time(entry["time"]), f"{body['weight_percent']} %", *arms, escape(sentence)
+    return link(entry["index"]), moment(entry["time"]), f"{body['weight_percent']} %", *arms, escape(sentence)
 
 
 def _window(window: Raw) -> tuple[str, ...]:
@@ -179,7 +188,7 @@ def _window(window: Raw) -> tuple[str, ...]:
 def _people(page: Page) -> Iterator[str]:
     found = [entry for entry in page.entries if entry["principal"].startswith("person:")]
     for entry in found:
-        yield f"<p>{_link(entry['index'])} {_time(entry['time'])} <code>{escape(entry['principal'])}</code> "
+        yield f"<p>{link(entry['index'])} {moment(entry['time'])} <code>{escape(entry['principal'])}</code> "
         yield f"{_sentence(page, entry)}</p>"
     if not found:
         yield "<p>Nobody did anything.</p>"
@@ -190,14 +199,15 @@ def _attestation(page: Page) -> Iterator[str]:
         yield "<p>There is none.</p>"
     else:
         text = json.dumps(page.attestation, indent=1)
-        yield f"<details><summary>Statement about the commit</summary>{_long(text)}</details>"
+        yield f"<details><summary>Statement about the commit</summary>{long_text(text)}</details>"
 
 
 def _entries(page: Page) -> Iterator[str]:
     for entry in page.entries:
-        yield f'<details id="e{entry["index"]}"><summary><code>#{entry["index"]}</code> {_time(entry["time"])} '
+        yield f'<details id="e{entry["index"]}"><summary><code>#{entry["index"]}</code> {moment(entry["time"])} '
         yield f"<code>{escape(entry['stream'])}</code> <strong>{escape(entry['kind'])}</strong> "
-        yield f"{_sentence(page, entry)}</summary>{_long(json.dumps(entry, indent=1, ensure_ascii=False))}</details>"
+        text = json.dumps(entry, indent=1, ensure_ascii=False)
+        yield f"{_sentence(page, entry)}</summary>{long_text(text)}</details>"
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -207,31 +217,11 @@ def _sealed(page: Page, what: str, sealed: Raw) -> str:
     text = page.opened.get(Digest(sealed["digest"]))
     if text is None:
         return f"<p>{escape(what)}: sealed, {sealed['size']} bytes, <code>{escape(sealed['digest'])}</code>.</p>"
-    return f"<details><summary>{escape(what)} (opened for this packet)</summary>{_long(text)}</details>"
+    return f"<details><summary>{escape(what)} (opened for this packet)</summary>{long_text(text)}</details>"
 
 
 def _sentence(page: Page, entry: Raw) -> str:
     return escape(page.words.get(entry["index"], ""))
-
-
-def _long(text: str) -> str:
-    cut = "" if len(text) <= MAX_SHOWN_CHARS else f"\n… {len(text) - MAX_SHOWN_CHARS} more characters in its file"
-    return f"<pre>{escape(text[:MAX_SHOWN_CHARS])}{cut}</pre>"
-
-
-def _link(index: int) -> str:
-    return f'<a href="#e{index}">#{index}</a>'
-
-
-def _time(text: str) -> str:
-    return f"<time>{escape(text[:19].replace('T', ' '))}</time>"
-
-
-def _table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Cells are HTML already."""
-    head = "".join(f"<th>{name}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 _STYLE = """

@@ -7,6 +7,7 @@ from typing import Literal
 
 from rich.markup import escape
 
+from controller.canary.evidence_words import recovery_words
 from controller.domain import events as e
 from controller.domain.benchmark import in_units
 from controller.domain.entry import Entry
@@ -255,9 +256,9 @@ async def _rollout(about: str, event: e.Event, seals: Seals) -> Line | None:  # 
             return Line(about, words, "good", event.blame.reason if event.blame else "")
         case e.RecoveryVerified():
             tone = "good" if event.recovered else "care"
-            return Line(about, f"release {event.release} is rolled back; {event.reason}", tone)
+            return Line(about, f"release {event.release} is rolled back; {event.reason}", tone, recovery_words(event))
         case e.RecoveryFailed():
-            return Line(about, f"users go on being hurt: {event.reason}", "bad")
+            return Line(about, f"users go on being hurt: {event.reason}", "bad", recovery_words(event))
         case e.AlarmRaised():
             return Line(about, f"alarm {event.what}: a person must look", "bad", event.reason)
         case e.ReleaseRetried():
