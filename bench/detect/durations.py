@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.canary.boundaries import choose_boundaries, edge_ms
-from controller.domain.verdict import Boundaries, BoundarySource, Histogram, JudgeConfig
+from controller.domain.counts import Histogram
+from controller.domain.verdict import Boundaries, BoundarySource, JudgeConfig
 
 from .traffic import INCIDENT, SHARE, WINDOW_S, WINDOWS, WINDOWS_A_MINUTE, Arms, Counts, Numbers
 

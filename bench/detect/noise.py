@@ -55,7 +55,8 @@ def phi_milli(errors: Counts, requests: Counts, config: JudgeConfig) -> Numbers:
     enough = ((present & comparable[:, None]).any(axis=2).sum(axis=1) >= config.phi_min_instances) & (expected > 0)
     enough &= comparable.sum(axis=1) >= config.phi_min_minutes
     enough &= (bad * comparable).sum(axis=1) >= config.phi_min_errors
-    measured = np.clip(np.ceil(1000 * spread / np.where(enough, expected, 1.0)), 1000, 1_000_000)
+    excess = np.maximum(0.0, spread / np.where(enough, expected, 1.0) - 1)
+    measured = np.minimum(1000 + np.ceil(config.phi_margin_milli * excess), 1_000_000)
     milli: Numbers = np.where(enough, measured, float(config.phi_prior_milli))
     return milli
 

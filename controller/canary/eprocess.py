@@ -12,7 +12,7 @@ Both increments below factor over the arms, and both proofs are one line: a requ
 multiplies the e-value by 1 + p(a-1) on average, 1 + u <= e^u, and the exponents of the two arms cancel at the edge of
 the null. They hold for independent requests of any error rate and are monotone in both rates, so "canary no worse than
 tolerated" is covered whole. Overdispersed counts are tempered: e-values are raised to 1/phi, which keeps them valid
-for independent requests (Jensen) and is calibrated by simulation for phi up to 10.
+for independent requests (Jensen) and is calibrated by simulation (`dispersion`).
 
 Sources: Lindon & Malek, NeurIPS 2022 (arXiv 2011.03567); Turner, Ly & Grünwald, JSPI 230, 2024 (arXiv 2106.02693);
 Ville 1939.

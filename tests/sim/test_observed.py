@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scenarios import BAD, GOOD, PLAN, fill_the_book, legal, nothing_twice, one_by_one
+from scenarios import BAD, GOOD, fill_the_book, legal, nothing_twice, one_by_one
 from simulated import ROLLOUT, Simulation
 
 from controller.canary.court import pack, unpack
@@ -17,7 +17,7 @@ from controller.domain.rollout import fold as fold_rollout
 from controller.domain.verdict import Rule
 from controller.errors import Refused
 from controller.sim.traffic import Outage
-from controller.sim.world import SimWorld
+from controller.sim.world import PLAN, SimWorld
 
 SILENT, LEAKING = "Tidy the exporter", "Keep the carts"
 

@@ -25,16 +25,8 @@ from controller.canary.eprocess import (
     rare_event_increments,
 )
 from controller.canary.judge import Judge
-from controller.domain.verdict import (
-    ArmCounts,
-    Boundaries,
-    Histogram,
-    InstanceMinute,
-    JudgeConfig,
-    Phi,
-    PhiSource,
-    WindowCounts,
-)
+from controller.domain.counts import ArmCounts, Histogram, InstanceMinute, WindowCounts
+from controller.domain.verdict import Boundaries, JudgeConfig, Phi, PhiSource
 
 CONFIG = JudgeConfig()
 ALPHAS_PPM = (1_000, 10_000, 200_000)  # the last is crossed often
@@ -166,7 +158,9 @@ def test_whole_rollouts_are_rolled_back_in_the_window_in_which_the_judge_does(
 def test_a_boundary_counts_in_cells_what_it_counts_in_the_products_histogram() -> None:
     seen = rollouts(5.0, durations.EFFECTS[1], 1, seed=5)
     for position, arms in enumerate(durations.arms_of(seen.cells, seen.boundaries, CONFIG.tolerance_buckets)):
-        expected = slower_in(seen.window(0, 7), seen.boundaries.indices[position], CONFIG)
+        window = seen.window(0, 7)
+        boundary = seen.boundaries.indices[position]
+        expected = slower_in(window.canary.latency, window.baseline.latency, boundary, CONFIG)
         assert window_of(arms, 0, 7) == expected
 
 

@@ -116,14 +116,14 @@ BAD = Badness(bad_ppm=110_000, usual_ppm=1_000)
 
 
 def test_return_to_the_usual_rate_is_seen_within_a_few_hundred_requests() -> None:
-    rng, windows = random.Random(1), []
+    rng, windows = random.Random(1), list[WindowCounts]()
     while not recovery(windows, BAD, 1000, CONFIG).ended:
         windows.append(window(len(windows), drawn(rng, 50, 0.001), 50))
     assert 50 * len(windows) <= 400
 
 
 def test_badness_that_goes_on_is_told_and_never_called_over() -> None:
-    rng, windows = random.Random(2), []
+    rng, windows = random.Random(2), list[WindowCounts]()
     while not (seen := recovery(windows, BAD, 1000, CONFIG)).lasting:
         windows.append(window(len(windows), drawn(rng, 50, 0.11), 50))
     assert not seen.ended
@@ -153,10 +153,22 @@ def test_slowness_is_over_when_requests_are_quick_again() -> None:
 
 
 def test_what_must_have_ended_is_what_was_found() -> None:
-    told = {"weight_ppm": MICRO, "log_e_micro": 7_000_000, "canary_bad": 11, "canary_total": 100, "baseline_bad": 1}
-    found = badness_of(Evidence(boundary=None, baseline_total=1_000, kind=TestKind.ERRORS, **told), CONFIG)
+    found = badness_of(_found(TestKind.ERRORS, None), CONFIG)
     assert found == Badness(bad_ppm=110_000, usual_ppm=1_000)
-    timed = badness_of(Evidence(boundary=40, baseline_total=1_000, kind=TestKind.LATENCY, **told), CONFIG)
+    timed = badness_of(_found(TestKind.LATENCY, 40), CONFIG)
     assert timed is not None
     assert timed.boundary == 40 + CONFIG.tolerance_buckets
-    assert badness_of(Evidence(boundary=None, baseline_total=1_000, kind=TestKind.ABSENT, **told), CONFIG) is None
+    assert badness_of(_found(TestKind.ABSENT, None), CONFIG) is None
+
+
+def _found(kind: TestKind, boundary: int | None) -> Evidence:
+    return Evidence(
+        boundary=boundary,
+        weight_ppm=MICRO,
+        log_e_micro=7_000_000,
+        canary_bad=11,
+        canary_total=100,
+        baseline_bad=1,
+        baseline_total=1_000,
+        kind=kind,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,16 +32,23 @@ def test_independent_requests_measure_a_phi_near_one() -> None:
     phi = estimate_phi(hour(random.Random(1), None, 100, 0.02), CONFIG)
     assert phi.source is PhiSource.MEASURED
     assert (phi.instances, phi.minutes) == (10, 60)
-    assert 1000 <= phi.milli < 1_250
+    assert 1000 <= phi.milli < 1_375
 
 
 def test_independent_slow_requests_at_the_median_measure_a_phi_near_one_too() -> None:
-    assert 1000 <= estimate_phi(hour(random.Random(2), None, 100, 0.5), CONFIG).milli < 1_250
+    assert 1000 <= estimate_phi(hour(random.Random(2), None, 100, 0.5), CONFIG).milli < 1_375
 
 
 def test_rate_that_varies_between_instances_measures_the_phi_it_was_made_with() -> None:
-    phi = estimate_phi(hour(random.Random(3), 1.0, 100, 0.02), CONFIG)  # variance/mean = 1 + mean/shape = 3
+    plain = JudgeConfig(phi_margin_milli=1_000)
+    phi = estimate_phi(hour(random.Random(3), 1.0, 100, 0.02), plain)  # variance/mean = 1 + mean/shape = 3
     assert 2_400 < phi.milli < 3_600
+
+
+def test_what_exceeds_independence_is_taken_half_as_large_again() -> None:
+    noisy, plain = hour(random.Random(3), 1.0, 100, 0.02), JudgeConfig(phi_margin_milli=1_000)
+    measured, taken = estimate_phi(noisy, plain).milli, estimate_phi(noisy, CONFIG).milli
+    assert taken - 1000 == pytest.approx(1.5 * (measured - 1000), abs=3)
 
 
 def test_drift_shared_by_all_instances_is_no_noise() -> None:

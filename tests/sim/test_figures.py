@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "sim"))
-
 from golden_logs import GOLDEN, read
 
 from controller.domain import events as e

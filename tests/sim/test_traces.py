@@ -5,18 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-import sys
 from collections import Counter, defaultdict
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "sim"))
-
 import golden_logs
+import pytest
 from golden_logs import GOLDEN
 
 from controller.domain import events as e
