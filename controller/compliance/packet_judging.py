@@ -188,6 +188,9 @@ def _beside(one: Judged) -> Iterator[str]:
     for entry in one.of(e.RegressionFound):
         assert isinstance(entry.event, e.RegressionFound)  # noqa: S101 - `of` says so
         yield from _regression(entry.event)
+    for entry in one.of(e.TrafficRestored):
+        assert isinstance(entry.event, e.TrafficRestored)  # noqa: S101 - `of` says so
+        yield from _whose(entry.event)
     for entry in one.of(e.TrafficRestored, e.RecoveryVerified, e.RecoveryFailed):
         yield f"<p>{link(entry.index)} {moment(entry.time.isoformat())} {escape(_after(entry))}</p>"
     for entry in one.of(e.AlarmRaised):
@@ -203,6 +206,10 @@ def _regression(event: e.RegressionFound) -> Iterator[str]:
         sides = (("failed on the canary", event.exemplars.bad), ("served by the baseline", event.exemplars.good))
         ids = [(name, " ".join(f"<code>{one}</code>" for one in reversed(found)) or "none") for name, found in sides]
         yield listed(ids)
+
+
+def _whose(event: e.TrafficRestored) -> Iterator[str]:
+    """Empty: one change only, and nothing else was tried."""
     if event.rivals:
         yield "<h4>Other explanations</h4>"
         rows = [(escape(one.name), "holds" if one.held else "ruled out", escape(one.reason)) for one in event.rivals]

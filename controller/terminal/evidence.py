@@ -21,9 +21,15 @@ def evidence_lines(found: e.RegressionFound, story: Sequence[Entry]) -> Iterator
         yield f"not counted: {words.excluded_words(_excluded(found, story))}"
     if traces := words.exemplar_words(found.exemplars):
         yield f"traces: {traces}"
-    yield from (f"other explanation: {words.rival_words(rival)}" for rival in found.rivals)
-    if found.blame is not None:
-        yield f"whose change: {words.share_words(found.blame)}: {found.blame.reason}"
+    restored = next((one.event for one in story if _restores(one.event, found.release)), None)
+    if isinstance(restored, e.TrafficRestored):
+        yield from (f"other explanation: {words.rival_words(rival)}" for rival in restored.rivals)
+        if restored.blame is not None:
+            yield f"whose change: {words.share_words(restored.blame)}: {restored.blame.reason}"
+
+
+def _restores(event: object, release: int) -> bool:
+    return isinstance(event, e.TrafficRestored) and event.release == release
 
 
 def _excluded(found: e.RegressionFound, story: Sequence[Entry]) -> dict[str, int]:

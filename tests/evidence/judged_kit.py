@@ -187,8 +187,6 @@ def _found(verdict: Verdict, policy: Digest) -> e.RegressionFound:
         verdict=verdict,
         decision=WHY.model_copy(update={"policy": policy}),
         exemplars=TRACES,
-        rivals=RIVALS,
-        blame=BLAME,
     )
 
 
@@ -200,7 +198,15 @@ def _promoted(verdict: Verdict, policy: Digest) -> e.Promoted:
 def _after() -> list[e.Event]:
     recovered = "it is over: 0 of 385 requests were bad since traffic came back"
     return [
-        sample(e.TrafficRestored, release=RELEASE, to_release=1, health_checks=3, bad_commits=()),
+        sample(
+            e.TrafficRestored,
+            release=RELEASE,
+            to_release=1,
+            health_checks=3,
+            bad_commits=(),
+            rivals=RIVALS,
+            blame=BLAME,
+        ),
         sample(
             e.RecoveryVerified,
             release=RELEASE,

@@ -111,8 +111,6 @@ class RegressionFound(Event):
     decision: Decision
     detail: Sealed | None = None  # last words of a build or an instance; None: nothing to add
     exemplars: Exemplars = Exemplars()
-    rivals: tuple[Rival, ...] = ()  # other explanations, and why not; empty: written before they were looked for
-    blame: Blame | None = None  # None: one change only, or no user saw it
 
 
 class WeightLapsed(Event):
