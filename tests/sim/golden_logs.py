@@ -1,7 +1,7 @@
 """Writes the golden logs: what this version's log looks like, so that every later one can show that it reads it.
 
-`python tests/sim/golden_logs.py NAME` adds tests/golden/NAME.jsonl (one leaf a line) and NAME.json (what it folds
-to). A golden log is never written again: a new shape of an event is a new golden log beside the old ones.
+`python tests/sim/golden_logs.py NAME` adds tests/golden/NAME.jsonl (one leaf a line), NAME.json (what it folds to) and
+NAME.blobs.json (what its verdicts rest on, so that every later version can compute them again). A golden log is never written again: a new shape of an event is a new golden log beside the old ones.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from scenarios import BAD, BROKEN, CRASHING, EVOLVE, GOOD, MENDED, UNBUILDABLE, YELLOW, begun, one_by_one
 
+from controller.domain import events as e
 from controller.domain.entry import Entry, decode
 from controller.domain.ids import kind_of
 
@@ -36,6 +37,7 @@ def read(path: Path) -> list[Entry]:
 
 async def write(name: str) -> None:
     sim = begun(1)
+    sim.world.telemetry.callers = True
     sim.start("w1")
     await one_by_one(sim, GOOD, MENDED, BROKEN, YELLOW, BAD, CRASHING, UNBUILDABLE)
     entries = await sim.entries()
@@ -43,6 +45,9 @@ async def write(name: str) -> None:
     if path.exists():
         raise SystemExit(f"{path} exists: a golden log is never written again, choose another name")
     path.write_bytes(b"".join(entry.leaf + b"\n" for entry in entries))
+    rests = [entry.event for entry in entries if isinstance(entry.event, e.Observed | e.RecoveryVerified)]
+    blobs = {digest: (await sim.blobs.get(digest)).decode() for one in rests for digest in (one.counts, one.policy)}
+    path.with_suffix(".blobs.json").write_text(json.dumps(blobs, indent=0, sort_keys=True) + "\n")
     path.with_suffix(".json").write_text(json.dumps(folded(entries), indent=2) + "\n")
     sim.close()
 

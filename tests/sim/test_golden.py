@@ -10,6 +10,7 @@ import pytest
 from golden_logs import GOLDEN, folded, read
 from scenarios import BAD, GOOD, begun, one_by_one
 
+from controller.canary.replay import replay
 from controller.domain import events as e
 from controller.domain.control import fold_people
 from controller.domain.effect import fold as fold_effect
@@ -19,6 +20,7 @@ from controller.domain.session import fold as fold_session
 from controller.errors import Permanent
 from controller.ledger.rebuild import rebuilt
 from controller.ledger.seals import LocalSeals
+from controller.sim.blobs import SimBlobs
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.jsonl")), ids=lambda path: path.stem)
@@ -44,6 +46,21 @@ def by_stream(entries: list[Entry]) -> dict[StreamId, list[Entry]]:
     for entry in entries:
         found.setdefault(entry.stream, []).append(entry)
     return found
+
+
+async def test_every_verdict_of_a_golden_log_is_computed_again_to_the_last_digit() -> None:
+    path = GOLDEN / "panel.jsonl"
+    blobs, entries = SimBlobs(), [entry for entry in read(path) if entry.stream.startswith("rollout/")]
+    for digest, text in json.loads(path.with_suffix(".blobs.json").read_text()).items():
+        assert await blobs.put(text.encode()) == digest
+    kinds = e.Observed | e.RegressionFound | e.Promoted | e.RecoveryVerified
+    judged = [
+        one for one in entries if isinstance(one.event, kinds) and getattr(one.event, "verdict", True) is not None
+    ]
+    for entry in judged:
+        again = await replay(entry.stream, entries, entry.index, blobs)
+        assert again.differences == (), (entry.index, again.differences)
+    assert {entry.kind for entry in judged} == {"Observed", "RegressionFound", "Promoted", "RecoveryVerified"}
 
 
 def test_the_golden_logs_are_of_both_shapes_of_reasons() -> None:
