@@ -1,7 +1,8 @@
 """Writes the golden logs: what this version's log looks like, so that every later one can show that it reads it.
 
 `python tests/sim/golden_logs.py NAME` adds tests/golden/NAME.jsonl (one leaf a line), NAME.json (what it folds to) and
-NAME.blobs.json (what its verdicts rest on, so that every later version can compute them again). A golden log is never written again: a new shape of an event is a new golden log beside the old ones.
+NAME.blobs.json (what its verdicts rest on, so that every later version can compute them again). A golden log is never
+written again: a new shape of an event is a new golden log beside the old ones.
 """
 
 from __future__ import annotations
