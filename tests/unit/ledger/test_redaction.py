@@ -40,10 +40,10 @@ TOKEN = "gh" + "p_" + "a1B2" * 9
 STREAM = StreamId("control")
 # Fields of text in clear that are no free text: names, ids, digests, paths, words of code. They are never touched.
 _NAMES = """
-agent allowed_by allowed_paths approver asked_by audience by cause choice client destroyed environment
-event_id evidence failures feature file files held isolation key_id label levels model name new old on_behalf_of
-origin owner person public_key request_id result role rules run scope scopes sentence statement source step
-stop_reason test to tool tools uri verb version vkey
+agent allowed_by allowed_paths approver asked_by audience bad by cause choice client destroyed environment
+event_id evidence failures feature file files gauges good held isolation key_id label levels model name new old
+on_behalf_of origin outlook owner person public_key request_id result role route routes rules run scope scopes sentence
+statement source step stop_reason test to tool tools uri verb version veto vkey what
 """
 NAMES = frozenset(_NAMES.split())
 
