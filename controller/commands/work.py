@@ -108,9 +108,10 @@ async def _run(
     """True: the change is where it was meant to go."""
     from controller.commands.watching import all_ended, family, first_release, told_where, watching  # noqa: PLC0415
     from controller.domain.delivery import Phase  # noqa: PLC0415
+    from controller.embedded import bring_in  # noqa: PLC0415
     from controller.metrics.deliveries import record_of  # noqa: PLC0415
     from controller.terminal.report import delivery_row, print_summary  # noqa: PLC0415
-    from controller.wiring import bring_in, controller  # noqa: PLC0415
+    from controller.wiring import controller  # noqa: PLC0415
 
     with _model(found, script) as model:
         bring_in(found.settings, found.root, found.folder, allow_dirty=allow_dirty)
@@ -188,7 +189,8 @@ def serve(
 
 async def _serve(found: Place, script: Path | None, screen: Screen) -> None:
     from controller.commands.watching import told_where, watching  # noqa: PLC0415
-    from controller.wiring import bring_in, controller  # noqa: PLC0415
+    from controller.embedded import bring_in  # noqa: PLC0415
+    from controller.wiring import controller  # noqa: PLC0415
 
     with _model(found, script) as model:
         bring_in(found.settings, found.root, found.folder, allow_dirty=True)

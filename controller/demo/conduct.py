@@ -19,6 +19,7 @@ from controller.demo.stage import PRESUMPTUOUS, RPS, TASKS, book, make_source, t
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.events import Cause, Label
 from controller.domain.ids import DeliveryId
+from controller.embedded import bring_in, edge_config
 from controller.errors import Unavailable
 from controller.metrics.deliveries import record_of, recoveries
 from controller.recording import Folder, discard
@@ -26,7 +27,7 @@ from controller.service.sweep import Pace
 from controller.settings import FILE, Settings, load
 from controller.terminal.report import delivery_row, print_summary, recovery_row
 from controller.terminal.screen import Screen
-from controller.wiring import Controller, ModelChoice, bring_in, controller, edge_config
+from controller.wiring import Controller, ModelChoice, controller
 
 PACE = Pace(tail=0.1, sweep=5.0, outside=0.2, window=0.5, patient=5.0)
 HOLD_MS = 1_000

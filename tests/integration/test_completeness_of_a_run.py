@@ -27,9 +27,9 @@ from completeness_kit import Act, Told, incomplete, told, unseen
 from kit import SCRIPTS, State, ask, begun, git, kill, plain, traffic, until
 
 from controller.domain.decision import Where, evidence_of
+from controller.embedded import bring_in
 from controller.recording import Folder
 from controller.settings import load
-from controller.wiring import bring_in
 
 pytestmark = pytest.mark.timeout(300)
 

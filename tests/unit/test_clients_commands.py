@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from controller.commands.clients import clients, seconds_of, token
+from controller.embedded import bring_in
 from controller.errors import ConfigError
 from controller.recording import Folder, open_record
 from controller.settings import FILE, load
-from controller.wiring import bring_in
 from rbac.tokens import digest_of, session_in
 
 SETTINGS = '[repository]\nname = "shop"\nallowed = ["src/**"]\n[gateway]\nport = 7420\n'

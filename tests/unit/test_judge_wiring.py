@@ -6,9 +6,9 @@ from pathlib import Path
 
 from controller.adapters.judge_process import JudgeProcess
 from controller.domain.events import Label
+from controller.embedded import judge_in
 from controller.recording import Folder
 from controller.settings import parse
-from controller.wiring import judge_in
 
 SERVICE = {"name": "shop", "start": ["shop"], "env": {"PASSWORD": "not-for-judges"}}
 

@@ -9,9 +9,9 @@ import pytest
 from controller.adapters.edge_client import EdgeLink, EdgeTelemetry
 from controller.adapters.prometheus import PrometheusTelemetry
 from controller.domain.events import Label
+from controller.embedded import telemetry_of
 from controller.errors import ConfigError
 from controller.settings import parse
-from controller.wiring import telemetry_of
 
 SERVICE = {"name": "shop", "start": ["x"], "telemetry": "prometheus"}
 URL = {"url": "http://127.0.0.1:9090"}
