@@ -146,12 +146,16 @@ def _starved(r: Rollout, ports: Ports, service: ServiceConfig, look: Look) -> li
     patience = timedelta(milliseconds=max(STARVED_AFTER_MS, 2 * plan.step_dwell_ms))
     if look.verdict.promotion.step_requests >= plan.step_requests or now < (r.step_started_at or now) + patience:
         return []
+    if r.waiting is not None and r.waiting.waits_for is e.WaitsFor.PERSON:
+        return []  # said already; later looks have other numbers
     seen = "too few requests" if look.verdict.promotion.step_requests else "no request"
     who = current(r).deliveries[0] if current(r).deliveries else "DELIVERY"
     reason = (
         f"{seen} reached the canary at {r.weight_percent} %: this step needs {plan.step_requests}. "
         f"Send {service.name} traffic, or go on without proof: flyball promote {who}"
     )
+    if look.verdict.outlook:
+        reason += f". {look.verdict.outlook[-1]}"
     return wait(r, ports, e.WaitsFor.PERSON, plan.step_limit_ms / 1000, reason)
 
 

@@ -293,3 +293,17 @@ async def test_rolled_back_release_stays_out_while_the_controller_is_dead() -> N
     bad = (await events(sim, e.TrafficRestored))[0].event.bad_commits[0]  # type: ignore[union-attr]
     assert released.count(bad) == 1
     await nothing_twice(sim)
+
+
+async def test_step_that_wants_requests_says_once_what_would_help() -> None:
+    sim = begun()
+    await one_by_one(sim, GOOD)
+    sim.world.telemetry.requests_per_second = 4.0
+    await sim.ask("Round the prices")
+    await until_phase(sim, RolloutPhase.CANARY)
+    await sim.run_for(60)
+    said = [one.event.reason for one in await events(sim, e.Waited) if "reached the canary" in one.event.reason]  # type: ignore[union-attr]
+    assert len(said) == 1
+    assert "too few requests reached the canary at 5 %" in said[0]
+    assert "ten times the usual errors would be found with 25 % of traffic" in said[0]
+    assert "service.probes" in said[0]
