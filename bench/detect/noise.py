@@ -56,7 +56,9 @@ def phi_milli(errors: Counts, requests: Counts, config: JudgeConfig) -> Numbers:
     enough &= comparable.sum(axis=1) >= config.phi_min_minutes
     enough &= (bad * comparable).sum(axis=1) >= config.phi_min_errors
     excess = np.maximum(0.0, spread / np.where(enough, expected, 1.0) - 1)
-    measured = np.minimum(1000 + np.ceil(config.phi_margin_milli * excess), 1_000_000)
+    seen = (bad * comparable).sum(axis=1)
+    margin = 1000 + config.phi_margin_milli / np.sqrt(np.maximum(seen, 1))
+    measured = np.minimum(1000 + np.ceil(margin * excess), 1_000_000)
     milli: Numbers = np.where(enough, measured, float(config.phi_prior_milli))
     return milli
 

@@ -5,10 +5,11 @@ that of independent requests, exceeds 1, and an untempered test at 1 % raises fa
 and in 24 % at phi 10 (3,000 simulated rollouts each, 5 canary requests a second). Dividing evidence by phi brings both
 to 1 %.
 
-An hour shows few of the bursts that make phi large, so what is measured tends to be low just where it matters, and at
-alpha 0.1 % that is not forgiven: 0.2 to 0.3 % of sound rollouts were rolled back at phi 3 and 5 with noise kept for a
-minute. What exceeds independence is taken half as large again (`phi_margin_milli`); then both keep below 0.1 % (20,000
-simulated rollouts each; bench/detect, docs/detection.md).
+An hour shows few of the bursts that make phi large, and the fewer errors it has the less it shows. So what is measured
+beyond independence is taken 1 + 10/sqrt(errors) times as large (`phi_margin_milli`): 2.7 times by 36 errors, 1.2 times
+by 3,600. Without it 0.2 to 0.7 % of sound rollouts were rolled back at alpha 0.1 % where noise lasts a minute at half a
+canary request a second; with it at most 0.14 % at phi 10 and 0.01 % at phi 5 (10,000 to 20,000 simulated rollouts each;
+bench/detect, docs/detection.md).
 
 Instances are compared within a minute, so drift of the common rate is no dispersion. Pearson's statistic over its
 expectation given each minute's totals, Y errors of N requests, is phi = sum (errors - requests * Y/N)^2 / sum Y *
@@ -51,8 +52,8 @@ def estimate_phi(minutes: Iterable[InstanceMinute], config: JudgeConfig) -> Phi:
     expected = math.fsum(_expected_spread(group) for group in comparable)
     if not expected:  # every request failed everywhere: no spread to learn from
         return prior_phi(config, instances=instances, minutes=len(comparable))
-    excess = max(0.0, seen / expected - 1)
-    milli = min(LARGEST_PHI_MILLI, 1000 + math.ceil(config.phi_margin_milli * excess))
+    excess, margin = max(0.0, seen / expected - 1), 1000 + config.phi_margin_milli / math.sqrt(errors)
+    milli = min(LARGEST_PHI_MILLI, 1000 + math.ceil(margin * excess))
     return Phi(milli=milli, source=PhiSource.MEASURED, instances=instances, minutes=len(comparable))
 
 

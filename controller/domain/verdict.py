@@ -144,7 +144,7 @@ class JudgeConfig(Fact):
     )  # canary may be this many 9 % buckets slower at every boundary
     history_weight_requests: int = Field(default=1_000, ge=1)  # history counts as at most this many baseline requests
     phi_prior_milli: int = Field(default=2_000, ge=1_000)  # assumed where it cannot be measured
-    phi_margin_milli: int = Field(default=1_500, ge=1_000, le=10_000)  # on what is measured beyond independence
+    phi_margin_milli: int = Field(default=10_000, ge=0, le=1_000_000)  # over the root of the errors it is measured by
     phi_too_noisy_milli: int = Field(default=10_000, ge=1_000)
     phi_min_instances: int = Field(default=3, ge=2)
     phi_min_minutes: int = Field(default=10, ge=1)

@@ -179,7 +179,7 @@ def test_phi_is_measured_as_the_product_measures_it(requests: float) -> None:
 
 @pytest.mark.parametrize("persistence_s", [10, 60])
 def test_drawn_noise_has_the_dispersion_that_it_is_named_after(persistence_s: int) -> None:
-    plain = JudgeConfig(phi_margin_milli=1_000)
+    plain = JudgeConfig(phi_margin_milli=0)
     drawn = noise.measured_phi(np.random.default_rng(2), noise.Noise(3.0, persistence_s), 5.0, 200, plain)
     assert float(drawn.mean()) / 1000 == pytest.approx(3.0, rel=0.1)
 

@@ -40,15 +40,16 @@ def test_independent_slow_requests_at_the_median_measure_a_phi_near_one_too() ->
 
 
 def test_rate_that_varies_between_instances_measures_the_phi_it_was_made_with() -> None:
-    plain = JudgeConfig(phi_margin_milli=1_000)
+    plain = JudgeConfig(phi_margin_milli=0)
     phi = estimate_phi(hour(random.Random(3), 1.0, 100, 0.02), plain)  # variance/mean = 1 + mean/shape = 3
     assert 2_400 < phi.milli < 3_600
 
 
-def test_what_exceeds_independence_is_taken_half_as_large_again() -> None:
-    noisy, plain = hour(random.Random(3), 1.0, 100, 0.02), JudgeConfig(phi_margin_milli=1_000)
+def test_what_exceeds_independence_is_taken_larger_the_fewer_errors_have_shown_it() -> None:
+    noisy, plain = hour(random.Random(3), 1.0, 100, 0.02), JudgeConfig(phi_margin_milli=0)
+    errors = sum(one.errors for one in noisy)
     measured, taken = estimate_phi(noisy, plain).milli, estimate_phi(noisy, CONFIG).milli
-    assert taken - 1000 == pytest.approx(1.5 * (measured - 1000), abs=3)
+    assert taken - 1000 == pytest.approx((1 + 10 / errors**0.5) * (measured - 1000), abs=3)
 
 
 def test_drift_shared_by_all_instances_is_no_noise() -> None:
