@@ -31,7 +31,7 @@ from controller.embedded import bring_in
 from controller.recording import Folder
 from controller.settings import load
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 WITHIN_S = 100
 NO_COMMIT = "0" * 40

@@ -24,7 +24,7 @@ from scenarios import (
 
 from controller.domain.delivery import Phase
 
-WORLDS = 104
+WORLDS = 64
 MORE_WORLDS = 1_500  # behind the marker `slow`
 STORIES = ((GOOD,), (BAD,), (MENDED,), (BROKEN,), (YELLOW,), (DEADLY,), (FLAKY,), (UNBUILDABLE,))
 LONG = (GOOD, BAD)

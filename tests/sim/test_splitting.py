@@ -221,7 +221,7 @@ async def test_what_can_neither_be_told_apart_nor_sent_out_apart_is_reverted_tog
     await legal(sim)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
 async def test_kills_in_the_middle_of_a_split_cost_only_time(seed: int) -> None:
     dice = Random(seed)  # noqa: S311 - a seeded world
     sim = begun(seed, QUICK.model_copy(update={"changes_per_release": 3}))

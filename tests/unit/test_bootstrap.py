@@ -141,6 +141,7 @@ def test_first_start_makes_the_environment_and_later_ones_need_no_python_on_path
     assert machine.leftovers == {".venv"}
 
 
+@pytest.mark.e2e
 def test_changed_lock_is_installed_and_a_wrong_hash_leaves_the_old_environment(machine: Machine) -> None:
     machine.start()
     machine.lock("2.0", digest="0" * 64)
@@ -156,6 +157,7 @@ def test_changed_lock_is_installed_and_a_wrong_hash_leaves_the_old_environment(m
     assert machine.leftovers == {".venv"}
 
 
+@pytest.mark.e2e
 def test_nothing_to_download_from_is_told_with_a_way_out_and_nothing_is_half_done(machine: Machine) -> None:
     shutil.rmtree(machine.wheels)
     failed = machine.start()
@@ -208,6 +210,7 @@ def test_environment_of_somebody_else_is_kept(machine: Machine) -> None:
     assert (machine.checkout / ".venv.before-flyball" / "precious").exists()
 
 
+@pytest.mark.e2e
 def test_development_tools_stay_when_the_lock_changes_and_uv_that_fails_is_no_obstacle(machine: Machine) -> None:
     machine.put("uv", "echo uv cannot reach its index; exit 2")
     assert machine.start("--bootstrap-dev").returncode == 0
