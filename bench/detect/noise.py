@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from controller.canary.dispersion import FEWEST_ERRORS
 from controller.domain.verdict import JudgeConfig
 
 from .traffic import BASE_RATE, SHARE, WINDOW_S, WINDOWS, WINDOWS_A_MINUTE, Arms, Counts, Numbers
@@ -54,12 +55,14 @@ def phi_milli(errors: Counts, requests: Counts, config: JudgeConfig) -> Numbers:
     expected = (bad * (totals - bad) / np.maximum(totals - 1, 1) * evenness * comparable).sum(axis=1)
     enough = ((present & comparable[:, None]).any(axis=2).sum(axis=1) >= config.phi_min_instances) & (expected > 0)
     enough &= comparable.sum(axis=1) >= config.phi_min_minutes
-    enough &= (bad * comparable).sum(axis=1) >= config.phi_min_errors
-    excess = np.maximum(0.0, spread / np.where(enough, expected, 1.0) - 1)
     seen = (bad * comparable).sum(axis=1)
+    enough &= seen >= FEWEST_ERRORS
+    excess = np.maximum(0.0, spread / np.where(enough, expected, 1.0) - 1)
     margin = 1000 + config.phi_margin_milli / np.sqrt(np.maximum(seen, 1))
     measured = np.minimum(1000 + np.ceil(margin * excess), 1_000_000)
-    milli: Numbers = np.where(enough, measured, float(config.phi_prior_milli))
+    prior = float(config.phi_prior_milli)
+    shown = np.where(seen >= config.phi_min_errors, measured, np.maximum(measured, prior))
+    milli: Numbers = np.where(enough, shown, prior)
     return milli
 
 

@@ -8,8 +8,9 @@ to 1 %.
 An hour shows few of the bursts that make phi large, and the fewer errors it has the less it shows. So what is measured
 beyond independence is taken 1 + 10/sqrt(errors) times as large (`phi_margin_milli`): 2.7 times by 36 errors, 1.2 times
 by 3,600. Without it 0.2 to 0.7 % of sound rollouts were rolled back at alpha 0.1 % where noise lasts a minute at half a
-canary request a second; with it at most 0.14 % at phi 10 and 0.01 % at phi 5 (10,000 to 20,000 simulated rollouts each;
-bench/detect, docs/detection.md).
+canary request a second; with it at most 0.06 % at phi 10 (20,000 simulated rollouts; bench/detect, docs/detection.md).
+Fewer errors than `phi_min_errors` can show that there is noise and not that there is none: what they measure counts
+where it exceeds the prior.
 
 Instances are compared within a minute, so drift of the common rate is no dispersion. Pearson's statistic over its
 expectation given each minute's totals, Y errors of N requests, is phi = sum (errors - requests * Y/N)^2 / sum Y *
@@ -27,6 +28,7 @@ from controller.domain.counts import InstanceMinute
 from controller.domain.verdict import Boundaries, JudgeConfig, Phi, PhiSource
 
 LARGEST_PHI_MILLI = 1_000_000
+FEWEST_ERRORS = 2  # one alone has no spread
 
 
 def estimate_phi(minutes: Iterable[InstanceMinute], config: JudgeConfig) -> Phi:
@@ -42,18 +44,17 @@ def estimate_phi(minutes: Iterable[InstanceMinute], config: JudgeConfig) -> Phi:
     comparable = [group for group in by_minute.values() if len(group) > 1]
     instances = len({entry.instance for group in comparable for entry in group})
     errors = sum(entry.errors for group in comparable for entry in group)
-    if (
-        instances < config.phi_min_instances
-        or len(comparable) < config.phi_min_minutes
-        or errors < config.phi_min_errors
-    ):
-        return prior_phi(config, instances=instances, minutes=len(comparable))
+    prior = prior_phi(config, instances=instances, minutes=len(comparable))
+    if instances < config.phi_min_instances or len(comparable) < config.phi_min_minutes or errors < FEWEST_ERRORS:
+        return prior
     seen = math.fsum(spread for group in comparable for spread in _squared_spread(group))
     expected = math.fsum(_expected_spread(group) for group in comparable)
     if not expected:  # every request failed everywhere: no spread to learn from
-        return prior_phi(config, instances=instances, minutes=len(comparable))
+        return prior
     excess, margin = max(0.0, seen / expected - 1), 1000 + config.phi_margin_milli / math.sqrt(errors)
     milli = min(LARGEST_PHI_MILLI, 1000 + math.ceil(margin * excess))
+    if errors < config.phi_min_errors and milli <= prior.milli:
+        return prior
     return Phi(milli=milli, source=PhiSource.MEASURED, instances=instances, minutes=len(comparable))
 
 

@@ -78,6 +78,18 @@ def test_too_few_instances_minutes_or_errors_give_the_stated_prior() -> None:
         assert (phi.source, phi.milli) == (PhiSource.PRIOR, CONFIG.phi_prior_milli)
 
 
+def test_few_errors_can_show_noise_and_never_that_there_is_none() -> None:
+    """Ten errors in an hour: all in one minute of one instance, or each for itself."""
+    clean = [one.model_copy(update={"errors": 0}) for one in hour(random.Random(7), None, 100, 0.02)]
+    burst = [one.model_copy(update={"errors": 10}) if number == 77 else one for number, one in enumerate(clean)]
+    alone = [one.model_copy(update={"errors": int(number % 61 == 0)}) for number, one in enumerate(clean)]
+    shown = estimate_phi(burst, CONFIG)
+    assert shown.source is PhiSource.MEASURED
+    assert shown.milli > CONFIG.phi_too_noisy_milli
+    assert sum(one.errors for one in alone) < CONFIG.phi_min_errors
+    assert estimate_phi(alone, CONFIG).source is PhiSource.PRIOR
+
+
 @given(st.randoms(use_true_random=False))
 def test_order_of_the_minutes_does_not_matter(rng: random.Random) -> None:
     entries = hour(random.Random(6), 2.0, 10, 0.1)[:200]
