@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.canary.alarms import (
@@ -42,6 +42,7 @@ def drawn(rng: random.Random, total: int, rate: float) -> int:
     return sum(rng.random() < rate for _ in range(total))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.floats(0.001, 0.3), st.floats(0, 1))
 def test_each_window_is_an_e_value_for_every_rate_up_to_the_null(total: int, null: float, part: float) -> None:
     by, p = Detector(null, 1000, 1_000), null * part
@@ -90,6 +91,7 @@ def test_history_without_errors_is_not_taken_for_a_promise() -> None:
     assert usual_rate(Totals(requests=0, errors=0)) == 0.95
 
 
+@settings(deadline=None)
 @given(st.floats(-1, 1), st.sampled_from(STAKES))
 def test_bets_on_a_gauge_never_go_bankrupt_and_lose_when_it_is_as_tolerated(excess: float, stake: float) -> None:
     capital = [
@@ -100,6 +102,7 @@ def test_bets_on_a_gauge_never_go_bankrupt_and_lose_when_it_is_as_tolerated(exce
     assert sum(capital) / 2 <= 1 + 1e-9
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 99))
 def test_share_of_requests_is_an_e_value_at_the_intended_weight(total: int, percent: int) -> None:
     p = percent / 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.canary.dispersion import estimate_phi
@@ -90,6 +90,7 @@ def test_few_errors_can_show_noise_and_never_that_there_is_none() -> None:
     assert estimate_phi(alone, CONFIG).source is PhiSource.PRIOR
 
 
+@settings(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_order_of_the_minutes_does_not_matter(rng: random.Random) -> None:
     entries = hour(random.Random(6), 2.0, 10, 0.1)[:200]

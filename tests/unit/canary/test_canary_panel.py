@@ -129,6 +129,7 @@ def test_canary_that_reports_late_by_a_window_is_not_absent() -> None:
     assert verdict_on(windows, TELLING).first_crossing_window is None
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(1, 999_999))
 def test_silence_is_an_e_value_for_every_probability_up_to_its_bound(part: float, bound_ppm: int) -> None:
     p = part * bound_ppm / MICRO
@@ -174,7 +175,7 @@ def _sound(rng: random.Random, position: int) -> WindowCounts:
     return window(position, arms[0], arms[1], routes=routes, callers=seen_by_callers(callers[0], callers[1]))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 30), st.integers(0, 30), st.integers(30, 300), st.integers(0, 30))
 def test_more_failures_of_the_canary_never_weaken_the_evidence(n: int, x: int, m: int, y: int) -> None:
     x, y = min(x, n - 1), min(y, m)
@@ -182,7 +183,7 @@ def test_more_failures_of_the_canary_never_weaken_the_evidence(n: int, x: int, m
     assert more >= fewer or fewer >= verdict_on([], Given()).threshold_micro
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.permutations([("/a", 3), ("/b", 0), ("/c", 7)]))
 def test_order_of_what_is_told_within_a_window_changes_nothing(order: list[tuple[str, int]]) -> None:
     routes = tuple(
