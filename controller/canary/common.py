@@ -23,6 +23,7 @@ RELEASER = "releaser"
 OBSERVER = "observer"
 RESPONDER = "responder"
 ON_CALL = "on-call"
+LOOKS_BACK_MS = 3_600_000  # of the two hours for which the edge keeps counts; what is older is refused
 
 
 def place(r: Rollout, ports: Ports) -> tuple[RepositoryConfig, ServiceConfig]:
@@ -48,6 +49,12 @@ def current(r: Rollout) -> Release:
     if r.current is None:
         raise Permanent(f"{r.stream} has no release under way", "Run `flyball log verify`")
     return r.current
+
+
+def windows_from(ports: Ports, since_ms: int, width_ms: int) -> int:
+    """Where the first window since then begins, and no longer ago than LOOKS_BACK_MS: a controller may have slept."""
+    start = max(since_ms, ms(ports.clock.now()) - LOOKS_BACK_MS)
+    return -(-start // width_ms) * width_ms
 
 
 def ms(at: datetime) -> int:

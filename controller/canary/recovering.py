@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.canary.common import current, draft, ms, page, place, policy_of, wait
+from controller.canary.common import current, draft, ms, page, place, policy_of, wait, windows_from
 from controller.canary.court import pack
 from controller.canary.recovery import Recovery, recovery
 from controller.domain import events as e
@@ -25,7 +25,7 @@ async def recover(r: Rollout, ports: Ports) -> list[Draft]:
         service.name,
         canary=release.commit,
         baseline=r.confirmed.version,
-        from_ms=(back // width + 1) * width,
+        from_ms=windows_from(ports, back + 1, width),
         width_ms=width,
     )
     phi_milli = _phi_milli(r, service.judge)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from controller.canary.alarms import NOT_BEGUN, Detector, log_mean, usual_rate
-from controller.canary.common import policy_of
+from controller.canary.common import policy_of, windows_from
 from controller.canary.court import pack
 from controller.canary.eprocess import Sums, to_micro
 from controller.canary.plain_words import fraction
@@ -64,7 +64,10 @@ async def alarm(
     by = detector(r.usual, r.usual_phi_milli, service.judge)
     key = (r.stream, release.version)
     watches = _watches.setdefault(ports.log, Watches())
-    known = watches.get(key) or Watch(next_ms=-(-since_ms // service.plan.window_ms) * service.plan.window_ms)
+    known = watches.get(key)
+    start = windows_from(ports, known.next_ms if known else since_ms, service.plan.window_ms)
+    if known is None or start != known.next_ms:
+        known = Watch(start)
     watch = watches[key] = await _looked(known, ports, service, release, by)
     while len(watches) > MOST_WATCHES:
         watches.popitem(last=False)

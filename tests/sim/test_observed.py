@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from scenarios import BAD, GOOD, fill_the_book, legal, nothing_twice, one_by_one
 from simulated import ROLLOUT, Simulation
@@ -307,3 +309,26 @@ async def test_step_that_wants_requests_says_once_what_would_help() -> None:
     assert "too few requests reached the canary at 5 %" in said[0]
     assert "ten times the usual errors would be found with 25 % of traffic" in said[0]
     assert "service.probes" in said[0]
+
+
+async def test_controller_that_slept_for_hours_asks_for_no_counts_that_nobody_keeps() -> None:
+    sim = begun()
+    await one_by_one(sim, GOOD)
+    asked: list[float] = []
+    telling = sim.world.telemetry.windows
+
+    async def windows(*names: Any, from_ms: int, **more: Any) -> Any:
+        asked.append((sim.world.clock.now_ms() - from_ms) / 3_600_000)
+        return await telling(*names, from_ms=from_ms, **more)
+
+    sim.world.telemetry.windows = windows  # type: ignore[method-assign]
+    await sim.run_for(30)
+    sim.world.clock.advance(5 * 3_600)
+    await sim.run_for(60)
+    assert asked
+    assert max(asked) <= 1
+    await sim.ask(BAD)
+    await until_phase(sim, RolloutPhase.RECOVERING)
+    sim.world.clock.advance(5 * 3_600)
+    await until_phase(sim, RolloutPhase.IDLE)
+    assert max(asked) <= 1
