@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from controller.domain.base import Fact
 from controller.domain.benchmark import SlowerBenchmark
+from controller.domain.change import ChangeFacts, MutantFacts, TestFacts
 from controller.domain.ids import Digest
 
 
@@ -27,6 +28,9 @@ class RiskInputs(Fact):
     rounds: int
     asked_by_agent: bool = False  # and by no person
     slower_benchmarks: tuple[SlowerBenchmark, ...] = ()  # than what has landed; empty: none, or nothing to judge by
+    change: ChangeFacts | None = None  # None: an older log, from when a change was known by its names
+    tests: TestFacts | None = None  # None: an older log
+    mutants: MutantFacts | None = None  # None: not asked for, since the change is not Green anyway
 
 
 class RiskVerdict(Fact):

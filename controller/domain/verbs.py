@@ -167,7 +167,10 @@ class RunStarted(Fact):
 
 
 class StartRun(Verb):
-    """Run the repository's tests on a commit, in a sandbox. One run per (repository, commit, attempt)."""
+    """Run the repository's tests on a commit, in a sandbox. One run per (repository, commit, attempt, purpose).
+
+    With a `base`, its tests and its test configuration are run against the commit too, as a second verdict.
+    """
 
     name: ClassVar[str] = "ci.start"
     port: ClassVar[Port] = "ci"
@@ -177,6 +180,8 @@ class StartRun(Verb):
     repository: Repository
     commit: Commit
     attempt: int = 1
+    base: Commit | None = None  # what the commit is compared with; None: it stands by itself
+    purpose: Literal["tests", "mutants"] = "tests"  # "mutants": of the lines changed since `base`
 
 
 # --- platform ---------------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Protocol
 
 from controller.domain.benchmark import Benchmark
+from controller.domain.change import ChangeFacts, MutantFacts, TestFacts
 from controller.domain.counts import Histogram, InstanceMinute, TraceGroup, WindowCounts
 from controller.domain.events import Label
-from controller.domain.ids import Commit, Digest, Service
+from controller.domain.ids import Commit, Digest, Repository, Service
 from controller.domain.risk import RiskInputs, RiskVerdict
 from controller.domain.verdict import Exemplars
 
@@ -22,6 +23,7 @@ class TestResult:
     passed: bool
     duration_ms: int
     message: str = ""
+    skipped: bool = False  # it did not run, so it proves nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class CiRun:
     reason: str = ""  # why it is broken, in words
     log: str = ""
     benchmarks: tuple[Benchmark, ...] = ()  # known once it has finished
+    facts: TestFacts | None = None  # None: not finished, or this CI cannot tell
+    mutants: MutantFacts | None = None  # None: not finished, or not a run of mutants
 
 
 class Ci(Protocol):
@@ -124,3 +128,11 @@ class Policy(Protocol):
     def digest(self) -> Digest: ...
 
     async def classify(self, inputs: RiskInputs) -> RiskVerdict: ...
+
+
+class Facts(Protocol):
+    """Reads a change off both trees. Nothing of the change is run, and its files are parsed apart from this process."""
+
+    async def of(self, repository: Repository, base: Commit, head: Commit, task: str) -> ChangeFacts:
+        """`task`: what was asked for, to tell a dependency that it names from one that it does not."""
+        ...

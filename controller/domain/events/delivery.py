@@ -9,6 +9,7 @@ from pydantic import Field
 
 from controller.domain.base import Fact
 from controller.domain.benchmark import Benchmark
+from controller.domain.change import TestFacts
 from controller.domain.decision import Decision
 from controller.domain.events.base import Cause, Event, Label, WaitsFor
 from controller.domain.ids import (
@@ -124,6 +125,7 @@ class CiReported(Event):
     results: Sealed | None = None  # `CiResults`, test by test; None: an older log
     decision: Decision | None = None  # why it is green or red; None: an older log
     benchmarks: tuple[Benchmark, ...] = ()  # of `tested`; empty: none recorded, or an older log
+    facts: TestFacts | None = None  # None: an older log, or a CI that cannot tell
 
 
 class RiskClassified(Event):
