@@ -176,8 +176,9 @@ def _nearly(text: str, old: str) -> int | None:
     lines = ["".join(line.split()) for line in lines_of(text)]
     if not any(wanted):
         return None
-    starts = range(len(lines) - len(wanted) + 1)
-    return next((at + 1 for at in starts if lines[at : at + len(wanted)] == wanted), None)
+    # one search of one text: comparing at every line takes the product of their lengths
+    start = "\n".join(["", *lines, ""]).find("\n".join(["", *wanted, ""]))
+    return None if start < 0 else "\n".join(["", *lines]).count("\n", 0, start + 1)
 
 
 def _written(tree: Tree, path: str, content: str) -> str:
