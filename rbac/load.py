@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from controller.errors import ConfigError
 from rbac.catalogue import TOOLS, Role, Tool
 from rbac.model import RoleGrants
+from rbac.nesting import check_brackets, check_conditionals
 from rbac.strict_yaml import MAX_BYTES, parse
 
 SHIPPED = Path(__file__).parent
@@ -57,6 +58,9 @@ def load(folder: Path = SHIPPED, catalogue: Mapping[str, Tool] = TOOLS) -> RuleS
     grants = _texts(folder, "grants/*.yaml")
     policies = _texts(folder, "policy/*.cedar")
     schemas = _texts(folder, "policy/*.cedarschema")
+    for name, text in (policies | schemas).items():
+        check_brackets(text, name)
+        check_conditionals(text, name)
     grant_places: dict[str, str] = {}
     roles = [_role(name, text, catalogue, grant_places) for name, text in grants.items()]
     policy_notes: dict[str, PolicyNote] = {}

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from controller.errors import ConfigError
+from rbac.nesting import MAX_DEPTH, check_brackets
 
 MAX_BYTES = 100_000
 _TAG = "tag:yaml.org,2002:"
@@ -31,11 +32,16 @@ def parse(text: str, file: str) -> Document:
     """Raises ConfigError naming file and line."""
     if len(text.encode()) > MAX_BYTES:
         raise ConfigError(f"{file} is larger than {MAX_BYTES} bytes", "Split it, or cut it down")
+    check_brackets(text, file)
     try:
         # composing reads aliases as shared nodes, so anchors are refused on the events first
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if getattr(event, "anchor", None) is not None:
                 raise _error(file, event.start_mark, "anchors and aliases are not read", "Write the value out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise _error(file, event.start_mark, f"values are nested more than {MAX_DEPTH} deep", "Flatten them")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as wrong:
         problem = " ".join(filter(None, (wrong.context, wrong.problem)))

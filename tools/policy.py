@@ -1,33 +1,32 @@
 """The belt for the rules: what this session may do, in words, and a change of them that it would like.
 
-A proposal is tried on a copy: read as strictly as the rules in force, asked every question on both sides, put to the
-policy tests; then written down, sealed, for people to adopt by changing the file. Nothing here changes a rule.
+A proposal is tried on a copy, in a process of its own: read as strictly as the rules in force, asked every question on
+both sides, put to the policy tests; then written down, sealed, for people to adopt by changing the file. Nothing here
+changes a rule.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from controller.confined import confined
 from controller.domain.events import PolicyProposed
 from controller.domain.ids import Digest, SessionId, StreamId
 from controller.errors import Permanent
 from controller.ports import Badge, Seals, ToolDefinition, ToolResult
 from controller.requests import AgentRequests
-from rbac.cases import Failure
-from rbac.cases import run as run_cases
 from rbac.catalogue import VERBS, Role, with_mounted
 from rbac.catalogue import Tool as Catalogued
-from rbac.compare import Change, Comparison, compare
+from rbac.compare import Change
 from rbac.decide import Authority
 from rbac.load import RuleSet, load
 from rbac.model import DELIVERY, OWN_BRANCH, Grant, Served
 from rbac.strict_yaml import MAX_BYTES
+from rbac.trial import TRIED, Trial, Tried, texts_of
 from tools.belt import Call, NotPossible, Tool, schema, text_schema
 from tools.effects import in_plain_words, place_of
 from tools.pages import page_of_text
@@ -36,6 +35,9 @@ FILE = re.compile(r"grants/[a-z][a-z0-9-]{0,59}\.yaml|policy/[a-z][a-z0-9_-]{0,5
 MAX_WHY = 2_000
 MOST_TOLD = 20  # gains, losses and failed cases, each
 TRYING_S = 120.0  # every question on both sides is seconds of one core
+TRIED_WITHIN_S = 100.0
+MAX_MEMORY_BYTES = 1 << 30
+MAX_ANSWER_BYTES = 8 << 20
 DIGEST_CHARS = 12  # of the digest, in the name of a proposal
 
 
@@ -53,15 +55,6 @@ class Rules:
         if Authority(self.served, self.folder, self.mounted).digest != self.authority.digest:
             raise NotPossible("the files of the rules are being changed at the moment; ask again later")
         return load(self.folder, with_mounted(self.mounted))
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What a proposal would do."""
-
-    after: Digest
-    comparison: Comparison
-    failed: tuple[Failure, ...]
 
 
 class PolicyBelt:
@@ -101,12 +94,12 @@ class PolicyBelt:
         if FILE.fullmatch(file) is None or not (self._rules.folder / file).is_file():
             raise NotPossible(f"{file[:100]} is none of the files of grants and policies")
         async with self._one_at_a_time:
-            tried = await asyncio.to_thread(self._try, file, text)
+            tried = await self._try(file, text)
         stream = StreamId(f"policy/{tried.after.removeprefix('sha256:')[:DIGEST_CHARS]}")
         proposed = PolicyProposed(
             file=file,
             before=Digest(self._rules.authority.digest),
-            after=tried.after,
+            after=Digest(tried.after),
             text=await self._seals.seal(text),
             why=await self._seals.seal(call.arguments["why"]),
             gains=tried.comparison.gained_calls,
@@ -141,26 +134,29 @@ class PolicyBelt:
         where = [f"    {name}: {', '.join(values)}" for name, values in places.items() if values]
         return [f"  {grant.name}: {', '.join(kept)}", *where]
 
-    def _try(self, file: str, text: str) -> Tried:
-        """Raises NotPossible for a text that cannot be loaded: file, line and way out."""
+    async def _try(self, file: str, text: str) -> Tried:
+        """In a process of its own. Raises NotPossible for a text that cannot be tried: file, line and way out."""
+        trial = await asyncio.to_thread(self._trial, file, text)
+        try:
+            answer = await confined(
+                TRIED,
+                trial.model_dump_json().encode(),
+                seconds=TRIED_WITHIN_S,
+                memory_bytes=MAX_MEMORY_BYTES,
+                output_bytes=MAX_ANSWER_BYTES,
+            )
+        except Permanent as wrong:
+            raise NotPossible(f"{wrong.message}. {wrong.way_out}".rstrip(". ")) from wrong
+        return Tried.model_validate_json(answer)
+
+    def _trial(self, file: str, text: str) -> Trial:
+        """Raises NotPossible for a text that stands there already, and while the rules in force are being changed."""
         rules = self._rules
         rules.read()
-        if text.replace("\r\n", "\n") == (rules.folder / file).read_text().replace("\r\n", "\n"):
+        texts = texts_of(rules.folder)
+        if text.replace("\r\n", "\n") == texts[file].replace("\r\n", "\n"):
             raise NotPossible(f"that is what stands in {file} already")
-        with TemporaryDirectory(prefix="flyball-proposal-") as name:
-            copy = Path(name)
-            for part in ("grants", "policy"):
-                shutil.copytree(rules.folder / part, copy / part)
-            (copy / file).write_text(text)
-            try:
-                after = Digest(Authority(rules.served, copy, rules.mounted).digest)
-                comparison = compare(rules.folder, copy, rules.served, rules.mounted)
-                cases = rules.folder / "tests"
-                failed = run_cases(copy, cases, rules.mounted).failures if cases.is_dir() else ()
-            except Permanent as wrong:
-                words = wrong.message.replace(f"{copy}/", "")
-                raise NotPossible(f"{words}. {wrong.way_out}".rstrip(". ")) from wrong
-        return Tried(after, comparison, failed)
+        return Trial(rules=texts, file=file, text=text, served=rules.served, mounted=rules.mounted)
 
 
 def _session(badge: Badge, *, tainted: bool) -> list[str]:

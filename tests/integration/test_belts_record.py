@@ -195,6 +195,57 @@ async def test_the_same_text_is_no_proposal(world: Recorded) -> None:
         )
 
 
+NEVER_ENDING = "context has a" + ".a" * 20_000  # the engine takes minutes
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("(" * 1_000 + "true" + ")" * 1_000, r"policy/flyball\.cedar:\d+: brackets are nested more than 40 deep"),
+        ("[" * 50_000, "brackets are nested more than 40 deep"),
+        ("if true then " * 8_000 + "true" + " else true" * 8_000, "larger than 100000 bytes|`if` 8000 times"),
+        ("if true then " * 1_000 + "true" + " else true" * 1_000, r"has `if` 10\d\d times, at most 200"),
+        (NEVER_ENDING, "the parser ran out of its 8 s"),
+    ],
+    ids=["parentheses", "sets", "conditionals too long", "conditionals", "attributes"],
+)
+async def test_a_hostile_policy_is_an_error_and_the_next_proposal_is_read(
+    world: Recorded, condition: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    badge = await world.visited("compliance", "policy:write")
+    text = (world.rules / "policy" / "flyball.cedar").read_text()
+    hostile = f'{text}\n@id("hostile")\npermit(principal, action, resource) when {{ {condition} }};\n'
+    monkeypatch.setattr("tools.policy.TRIED_WITHIN_S", 8.0)
+    with pytest.raises(NotPossible, match=words):
+        await world.call("propose_policy", badge, 0, file="policy/flyball.cedar", text=hostile, why="to see")
+    monkeypatch.undo()
+    assert await world.proposals() == []
+    harmless = world.grants("checker") + "# a remark\n"
+    told = await world.call("propose_policy", badge, 1, file="grants/checker.yaml", text=harmless, why="to see")
+    assert "No effect found" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 50_000, r"grants/author\.yaml:1: brackets are nested more than 40 deep"),
+        ("[" * 900 + "]" * 900, "brackets are nested more than 40 deep"),
+        ("\n".join(["["] * 50_000), r"grants/author\.yaml:41: brackets are nested"),
+        ("- " * 40_000 + "x", "values are nested more than 40 deep"),
+        ("? " * 40_000 + "x", "values are nested more than 40 deep"),
+        ("\n".join(" " * at + "a:" for at in range(400)), "values are nested more than 40 deep"),
+        ("a: &x 1\nb: *x\n", "anchors and aliases are not read"),
+        ("role: !!python/object/apply:os.system [ls]\n", "a value of kind python"),
+    ],
+    ids=["open", "closed", "a line each", "sequences", "keys", "mappings", "aliases", "tags"],
+)
+async def test_hostile_yaml_is_an_error_within_seconds(world: Recorded, text: str, words: str) -> None:
+    badge = await world.visited("compliance", "policy:write")
+    with pytest.raises(NotPossible, match=words):
+        await world.call("propose_policy", badge, file="grants/author.yaml", text=text, why="to see")
+    assert await world.proposals() == []
+
+
 async def test_rules_that_are_being_changed_are_not_told_as_those_in_force(world: Recorded) -> None:
     badge = await world.begun()
     file = world.rules / "grants" / "author.yaml"
