@@ -419,3 +419,22 @@ async def test_a_release_that_is_not_healthy_after_the_roll_back_never_counts_as
         await sim.intake.unstick_service("olga", SERVICE, PRODUCTION, event_id="unstick")
         await sim.run_for(A_WHILE_S)
         assert len(await meanwhile.said(e.TrafficRestored)) == 1
+
+
+@pytest.mark.parametrize("changes", [1, 2])
+async def test_a_release_carries_as_many_changes_as_the_plan_says_and_no_more(changes: int) -> None:
+    async with world(plan=QUICK.model_copy(update={"changes_per_release": changes})) as sim:
+        await serving(sim)
+        await sim.intake.stop("olga", "agent:releaser", "not yet", event_id="stop")
+        titles = [f"Say {number}" for number in range(3)]
+        for title in titles:
+            name = title.replace(" ", "").lower()
+            sim.world.plays(title, {f"{name}.py": "1\n", f"tests/test_{name}.py": "1\n"})
+        asked = [await sim.ask(title) for title in titles]
+        for delivery in asked:
+            await at(sim, delivery, Phase.MERGED)
+        meanwhile = await from_now(sim)
+        await sim.intake.resume("olga", "agent:releaser", "now", event_id="resume")
+        assert await sim.run(), await sim.state()
+        carried = [len(one.deliveries) for one in await meanwhile.said(e.ReleaseOpened)]  # type: ignore[attr-defined]
+        assert carried == [changes] * (3 // changes) + [3 % changes] * bool(3 % changes)
