@@ -169,6 +169,12 @@ async def test_call_that_may_cost_too_much_is_never_made(tmp_path: Path) -> None
     assert world.outside.paid == []
 
 
+async def test_a_model_is_asked_for_as_many_tokens_as_the_bound_says_and_no_more(tmp_path: Path) -> None:
+    world = World(tmp_path, WHOLE_TASK, Bounds(reply_max_tokens=1_234))
+    await ended(world)
+    assert {request.max_tokens for request in world.model.requests} == {1_234}
+
+
 async def test_conversation_that_grows_too_long_ends_the_session(tmp_path: Path) -> None:
     end = await ended(World(tmp_path, WHOLE_TASK, Bounds(prompt_bytes=1_000)))
     assert end.outcome == "budget"
