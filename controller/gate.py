@@ -23,6 +23,7 @@ from controller.domain.decision import Decision
 from controller.domain.entry import Caller, Draft
 from controller.domain.guards import ControlRow, Guard, HoldsFence, NotStopped
 from controller.domain.ids import (
+    Branch,
     Digest,
     EffectKey,
     Repository,
@@ -128,17 +129,23 @@ class EffectGate:
             self._in_flight.discard(key)
 
     async def blocked(
-        self, agent: str, verb: type[Verb], *, repository: Repository, service: Service | None
+        self,
+        agent: str,
+        verb: type[Verb],
+        *,
+        repository: Repository,
+        service: Service | None,
+        branch: Branch | None = None,
     ) -> Blocked | None:
         if verb.direction == "safe":
             return None
-        wanted = scopes(agent=agent, repository=repository, service=service)
+        wanted = scopes(agent=agent, repository=repository, service=service, branch=branch)
         return first_block(await self._log.control(), wanted)
 
     async def _intend(
         self, agent: str, verb: Verb, effect: fx.Effect, decision: Decision, *, subject: StreamId, caller: Caller
     ) -> Outcome:
-        stops = scopes(agent=agent, repository=verb.repository_scope, service=verb.service_scope)
+        stops = _stops(agent, verb)
         guards: tuple[Guard, ...] = (NotStopped(stops),) if verb.direction == "forward" else ()
         if guards and (block := first_block(await self._log.control(), stops)):
             return block
@@ -214,7 +221,7 @@ class EffectGate:
 
         A stop leaves it open: it goes on when the stop is lifted, or is looked for again.
         """
-        stops = scopes(agent=agent, repository=verb.repository_scope, service=verb.service_scope)
+        stops = _stops(agent, verb)
         if verb.direction == "forward" and (block := first_block(await self._log.control(), stops)):
             return block
         try:
@@ -279,6 +286,10 @@ def _principal(agent: str, subject: StreamId) -> str:
     """A role, and the session that acts if one does: never the person who asked."""
     session = session_behind(subject)
     return f"agent:{agent}" if session is None else f"agent:{agent}/{session}"
+
+
+def _stops(agent: str, verb: Verb) -> tuple[str, ...]:
+    return scopes(agent=agent, repository=verb.repository_scope, service=verb.service_scope, branch=verb.branch_scope)
 
 
 def args_digest(verb: Verb) -> Digest:

@@ -188,6 +188,9 @@ async def _step(machine: Machine[Any], phase: Any, drive: Drive, ports: Ports) -
     if not drafts:
         return {"moved": False}
     expect = {draft.stream: 0 for draft in drafts}
+    if CONTROL in expect:  # a freeze stands from the same instant as the entry that calls for it
+        row = await ports.log.stream(CONTROL)
+        expect[CONTROL] = row.version if row else 0
     expect[stream] = state.version
     by = Caller(f"agent:{machine.agents[phase]}", ports.caller.policy, getattr(state, "requested_by", None) or None)
     kept = await ports.log.append(drafts, expect=expect, by=by)

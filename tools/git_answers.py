@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from typing import TypeVar
 
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from controller.errors import Permanent, Temporary
 from tools.git_asked import No
+from tools.git_places import DoorLimits
 
 T = TypeVar("T")
-FETCH_S = 600.0
 DRAINED_BYTES = 256 * 1024 * 1024  # of a refused push, thrown away unread: a client listens only when it has sent all
 NEVER_CACHED = {"Cache-Control": "no-cache, no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -26,7 +26,7 @@ async def said(answer: Awaitable[T]) -> T:
     try:
         return await answer
     except TimeoutError as late:
-        raise No(408, "this took too long; push less at once") from late
+        raise No(408, "this took too long; send it faster, or less at once") from late
     except Temporary as later:
         logger.warning("a git request cannot be answered: %s", later)
         raise No(503, "nothing can be decided or served at the moment; try again", {"Retry-After": "5"}) from later
@@ -47,22 +47,34 @@ async def drained(rest: AsyncIterator[bytes]) -> None:
             return
 
 
-async def streamed(chunks: AsyncGenerator[bytes], media: str, receive: Receive, send: Send) -> None:
-    """Sends until it is all sent, the client has gone, or `FETCH_S` have passed; and ends whatever makes the chunks."""
+async def streamed(
+    chunks: AsyncGenerator[bytes], media: str, receive: Receive, send: Send, *, limits: DoorLimits
+) -> None:
+    """Sends until it is all sent, the client has gone or takes nothing, or the time is over; ends what makes chunks."""
     async with aclosing(chunks):
-        sending = asyncio.create_task(_sent(chunks, media, send))
+        sending = asyncio.create_task(_sent(chunks, media, _in_time(send, limits.idle_s)))
         gone = asyncio.create_task(_hung_up(receive))
         try:
-            await asyncio.wait({sending, gone}, timeout=FETCH_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, gone}, timeout=limits.fetch_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended = [task for task in (sending, gone) if not task.done()]
             for task in ended:
                 task.cancel()
             await asyncio.gather(*ended, return_exceptions=True)
-        if sending in ended:
-            logger.warning("a fetch was given up: its client has gone, or took longer than %g s", FETCH_S)
+        if sending in ended or isinstance(sending.exception(), TimeoutError):
+            logger.warning("a fetch was given up: its client has gone, takes nothing, or took too long")
         else:
             sending.result()
+
+
+def _in_time(send: Send, idle_s: float) -> Send:
+    """A client that does not take what is sent to it keeps nobody waiting."""
+
+    async def sent(message: Message) -> None:
+        async with asyncio.timeout(idle_s):
+            await send(message)
+
+    return sent
 
 
 async def _sent(chunks: AsyncGenerator[bytes], media: str, send: Send) -> None:

@@ -6,6 +6,7 @@ names another host, or carries a token anywhere but in its Authorization header 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -14,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 MAX_HEADERS = 64
 MAX_TOKEN = 4_096  # characters
@@ -124,12 +125,12 @@ def _gzipped(encoding: str) -> bool:
     return encoding != "identity"
 
 
-async def body(receive: Receive, *, gzipped: bool) -> AsyncGenerator[bytes]:
-    """The body in small pieces, inflated. Whoever reads it bounds it. Raises No when it breaks off."""
+async def body(receive: Receive, *, gzipped: bool, idle_s: float) -> AsyncGenerator[bytes]:
+    """The body in small pieces, inflated. Whoever reads it bounds it. Raises No when it breaks off, or nothing comes."""
     inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if gzipped else None
     more = True
     while more:
-        message = await receive()
+        message = await _piece(receive, idle_s)
         if message["type"] != "http.request":
             raise No(400, "the request was cut off")
         more = message.get("more_body", False)
@@ -140,6 +141,14 @@ async def body(receive: Receive, *, gzipped: bool) -> AsyncGenerator[bytes]:
                 yield chunk
     if inflating is not None and not inflating.eof:
         raise No(400, "the gzipped body is cut off")
+
+
+async def _piece(receive: Receive, idle_s: float) -> Message:
+    try:
+        async with asyncio.timeout(idle_s):
+            return await receive()
+    except TimeoutError:
+        raise No(408, f"nothing came for {idle_s:g} s") from None
 
 
 def _inflated(inflating: zlib._Decompress, raw: bytes) -> Iterator[bytes]:

@@ -26,10 +26,23 @@ FAULTS: Mapping[str, str] = {
     "no_commits": "a branch points at a commit, and nothing else",
     "foreign_objects": "{count} objects neither came with the push nor are in branches that this session may read",
     "unrelated_commits": "its history does not begin in the protected branch's",
+    "stray_objects": "{count} objects came that its commits do not reach",
     "signed_off": "{count} of its commits have a Signed-off-by, and agents never sign off; amend them",
+    "forged_trailers": "{count} of its commits have trailers that code alone writes (Co-authored-by, Reviewed-by, "
+    "Flyball-Delivery, Agent-Session and the like); take them out of the messages",
+    "foreign_identities": "{count} of its commits name another author or committer than this session's: run "
+    "git config user.name {name} && git config user.email {email}, then git rebase origin/main "
+    "--exec 'git commit --amend --no-edit --reset-author'",
+    "absurd_dates": "{count} of its commits have a date that cannot be; make them again with the clock set",
+    "extra_headers": "{count} of its commits have a signature, an encoding or other headers; commit with "
+    "-c commit.gpgSign=false -c i18n.commitEncoding=UTF-8",
+    "unreadable_messages": "{count} of its commits have a message that is not UTF-8, is too long, or holds "
+    "characters that cannot be seen; amend them",
+    "odd_modes": "it has {count} new entries that are empty folders, or of a mode other than 40000, 100644 and 100755",
     "links": "it adds or changes {count} symlinks; use regular files",
     "submodules": "it adds or changes {count} submodules; leave them as they are",
     "excess_bytes": "it is too large, at {count} bytes or more",
+    "deep_deltas": "its deltas stand {count} deep on each other; push with -c pack.depth=50",
     "excess_objects": "it has too many objects, {count} or more",
     "excess_commits": "it has too many commits that are new, {count} or more",
     "excess_files": "it changes too many files, {count} or more",

@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from controller.domain.ids import EffectKey, Repository
 from controller.domain.verbs import PushBranch
 from controller.errors import Refused
 from controller.ports import Allowed, Badge, Denied, Desk, Gate, Outcome, ToolDefinition, ToolResult
+from controller.provenance.identity import identity_of
 from tools.git_answers import NEVER_CACHED, drained, one, said, streamed
 from tools.git_asked import CHALLENGE, Asked, No, Service, asked, body, whole
 from tools.git_calls import (
@@ -42,13 +43,12 @@ from tools.git_calls import (
     decision_on,
     told,
 )
+from tools.git_places import DoorLimits, Places
 from tools.git_plumbing import GitPlumbing, Offer, PushRequest, RefCommand, Tips
 
 PATH = "/git/"
 GIT_TURN = -2  # git counts no turns; its calls are counted here, apart from those of programs that count none over MCP
-MAX_AT_ONCE = 16  # requests that keep a git process busy
 MAX_FETCH_BYTES = 4 * 1024 * 1024  # of a request: 80,000 commits that the client has
-PUSH_S = 300.0
 FEW_PATHS = 32  # are decided one by one, so that a refusal names the file
 MAX_CLEARED = 64  # sessions whose readable paths are remembered
 MAX_TRIES = 20  # of one and the same push, undone in between
@@ -92,6 +92,7 @@ class GitDoor:
         store: GitPlumbing,
         authority_digest: Callable[[], str],
         hosts: frozenset[str],
+        limits: DoorLimits = DoorLimits(),
     ) -> None:
         """`authority_digest`: of the rules in force. `hosts`: values of Host that name this server."""
         self._desk = desk
@@ -100,27 +101,18 @@ class GitDoor:
         self._authority_digest = authority_digest
         self._hosts = hosts
         self._index = itertools.count()
-        self._busy = 0
+        self._limits = limits
+        self._places = Places(limits)
         self._cleared: OrderedDict[tuple[Badge, str, bool], frozenset[str]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             wish = asked(scope, self._hosts)
             badge = await said(self._caller(wish.token))
-            with self._room():
+            with self._places.taken(badge.session):
                 await self._served(wish, badge, scope, receive, send)
         except No as no:
             await PlainTextResponse(f"{no.why}\n", no.status, {**NEVER_CACHED, **no.headers})(scope, receive, send)
-
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        if self._busy >= MAX_AT_ONCE:
-            raise No(503, "too many at once; try again in a moment", {"Retry-After": "5"})
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1
 
     async def _caller(self, token: str) -> Badge:
         badge = await self._desk.authenticated(token)
@@ -133,9 +125,9 @@ class GitDoor:
         media = f"application/x-{wish.service}-{shape}"
         if wish.service is Service.FETCH:
             chunks = await said(self._fetch(wish, badge, receive))
-            await streamed(chunks, media, receive, send)
+            await streamed(chunks, media, receive, send, limits=self._limits)
             return
-        coming = body(receive, gzipped=wish.gzipped)
+        coming = body(receive, gzipped=wish.gzipped, idle_s=self._limits.idle_s)
         async with aclosing(coming):
             answer = await said(self._push_shown(wish, badge) if wish.advertise else self._push(wish, badge, coming))
         await Response(answer, media_type=media, headers=NEVER_CACHED)(scope, receive, send)
@@ -144,7 +136,7 @@ class GitDoor:
 
     async def _fetch(self, wish: Asked, badge: Badge, receive: Receive) -> AsyncGenerator[bytes]:
         """What is to be sent. Raises No; a fetch that is refused is answered so that the client says why."""
-        request = b"" if wish.advertise else await whole(body(receive, gzipped=wish.gzipped), MAX_FETCH_BYTES)
+        request = b"" if wish.advertise else await self._request(wish, receive)
         wants = self._store.fetch_request(request).wants
         await self._covered(badge, GIT_FETCH, READ_FILES)
         try:
@@ -163,6 +155,10 @@ class GitDoor:
         if wish.advertise:
             return self._store.advertised(view.repository, view.visible, view.tips, wish.version)
         return self._store.fetched(view.repository, view.visible, view.tips, wish.version, request)
+
+    async def _request(self, wish: Asked, receive: Receive) -> bytes:
+        async with asyncio.timeout(self._limits.read_s):
+            return await whole(body(receive, gzipped=wish.gzipped, idle_s=self._limits.idle_s), MAX_FETCH_BYTES)
 
     async def _view(self, badge: Badge) -> _View:
         """The protected branch and those of the session's own delivery; there is nothing else to be seen."""
@@ -202,14 +198,16 @@ class GitDoor:
     async def _push(self, wish: Asked, badge: Badge, coming: AsyncIterator[bytes]) -> bytes:
         """The report. A client that only tries its credentials sends no command and is told nothing."""
         await self._covered(badge, GIT_PUSH, WRITE_FILES)
-        push: PushRequest = await self._store.push_request(coming)
+        async with asyncio.timeout(self._limits.read_s):
+            push: PushRequest = await self._store.push_request(coming)
         if not push.commands:
             return b""
         try:
             words = await self._let_in(wish, badge, push)
         except _RefusedError as no:
             words = no.words
-        await drained(push.pack)
+        async with asyncio.timeout(self._limits.push_s):
+            await drained(push.pack)
         return self._store.push_answered(push.commands, words)
 
     async def _let_in(self, wish: Asked, badge: Badge, push: PushRequest) -> str:
@@ -223,7 +221,9 @@ class GitDoor:
         target = {"repository": wish.repository, "branch": command.ref.removeprefix(BRANCHES)}
         await self._sound(badge, target, faults, "")
         view = await self._view(badge)
-        async with asyncio.timeout(PUSH_S) as limit, self._store.received(view.repository, view.tips, push) as offer:
+        by = identity_of(badge.role, badge.session)
+        received = self._store.received(view.repository, view.tips, push, by)
+        async with asyncio.timeout(self._limits.push_s) as limit, received as offer:
             limit.reschedule(None)  # from here on it ends by itself, and a move of a ref is not to be cut off
             call = await self._sound(badge, target, offer.faults, offer.complaint)
             rules = await self._touched(badge, offer)
@@ -247,7 +247,9 @@ class GitDoor:
         except _RefusedError as no:
             if not found or no.rules != ("arguments/schema",):
                 raise
-            words = "; ".join(FAULTS[fault].format(count=count) for fault, count in found.items())
+            by = identity_of(badge.role, badge.session)
+            named = {"name": by.name, "email": by.email}
+            words = "; ".join(FAULTS[fault].format(count=count, **named) for fault, count in found.items())
             raise _RefusedError(f"{words}: {complaint}" if complaint else words, no.rules) from no
 
     async def _touched(self, badge: Badge, offer: Offer) -> tuple[str, ...]:

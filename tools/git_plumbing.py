@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from controller.domain.ids import Branch, Commit, Repository
+from controller.provenance.identity import GitIdentity
 
 Tips = Mapping[str, Commit]  # full names of branches, and where they are
 
@@ -42,7 +43,7 @@ class Offer(Protocol):
     @property
     def faults(self) -> Mapping[str, int]: ...
     @property
-    def complaint(self) -> str: ...  # "": git has none
+    def complaint(self) -> str: ...  # "": there is none
     @property
     def written(self) -> tuple[str, ...]: ...
     @property
@@ -72,4 +73,6 @@ class GitPlumbing(Protocol):
         self, repository: Repository, visible: Sequence[str], tips: Tips, version: int, body: bytes
     ) -> AsyncGenerator[bytes]: ...
     def push_advertised(self, tips: Tips) -> bytes: ...
-    def received(self, repository: Repository, tips: Tips, push: Any) -> AbstractAsyncContextManager[Offer]: ...
+    def received(
+        self, repository: Repository, tips: Tips, push: Any, by: GitIdentity
+    ) -> AbstractAsyncContextManager[Offer]: ...

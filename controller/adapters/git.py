@@ -54,6 +54,9 @@ class GitForge:
     async def tip(self, repository: Repository, branch: Branch) -> Commit | None:
         return await self._look(repository, lambda repo: ref_value(repo, branch_ref(branch)))
 
+    async def tree(self, repository: Repository, commit: Commit) -> str:
+        return await self._look(repository, lambda repo: str(commit_of(repo, commit).tree_id))
+
     async def contains(self, repository: Repository, commit: Commit, ancestor: Commit) -> bool:
         return await self._look(repository, lambda repo: contains(repo, commit, ancestor))
 

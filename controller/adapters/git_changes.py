@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import DeltaStatus, FileMode, SortMode
+from pygit2.enums import SortMode
 
+from controller.adapters.git_commits import faults_of
+from controller.adapters.git_trees import Comparison, Kind, TooManyError, Touched
 from controller.domain.ids import Commit
-from controller.provenance.trailers import faults_of_agent_commit
+from controller.provenance.identity import GitIdentity
 
 MODULES = b".gitmodules"
 
@@ -24,39 +28,47 @@ class Changes:
     commits: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Delta:
-    path: bytes
-    mode: int  # 0: the file is gone
-
-
 class _TooMuchError(Exception):
     def __init__(self, fault: str, count: int) -> None:
         super().__init__(fault)
         self.faults = {fault: count}
 
 
-def changes_of(
-    bare: Path, quarantine: Path, new: Commit, trunk: Commit, *, max_commits: int, max_files: int
-) -> Changes:
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Where the new commits lie, and who pushes them."""
+
+    bare: Path
+    quarantine: Path
+    came: frozenset[bytes]  # ids in hex of the objects that came and were not here before
+    by: GitIdentity
+    max_commits: int
+    max_files: int
+
+
+def changes_of(pushed: Pushed, new: Commit, trunk: Commit) -> Changes:
     """Of every commit that `new` has and the protected branch `trunk` has not, and of all of them together.
 
     All together is from where `new` left the trunk: a merge that drops what others have landed shows only there.
     """
-    repository = pygit2.Repository(str(bare))
-    repository.odb.add_disk_alternate(str(quarantine))
+    repository = pygit2.Repository(str(pushed.bare))
+    repository.odb.add_disk_alternate(str(pushed.quarantine))
     base = repository.merge_base(new, trunk)
     if base is None:
         return Changes({"unrelated_commits": 1})
     try:
-        commits = _new_commits(repository, new, trunk, max_commits)
-        touched = _between(_tree(repository, base), _tree(repository, new))
+        commits = _new_commits(repository, new, trunk, pushed.max_commits)
+        comparison = Comparison(repository, pushed.max_files)
+        comparison.compare(_tree(repository, new), [_tree(repository, base)])
         for commit in commits:
-            touched |= _own_changes(commit)
-            _within("excess_files", len(touched), max_files)
+            if commit.parents:  # a second beginning is a fault of its own
+                comparison.compare(commit.tree_id, [parent.tree_id for parent in commit.parents])
+    except TooManyError as no:
+        return Changes({"excess_files": no.count})
     except _TooMuchError as no:
         return Changes(no.faults)
-    return _as_changes(touched, commits)
+    said = _said([commit for commit in commits if str(commit.id).encode() in pushed.came], pushed.by)
+    return _as_changes(comparison.found, commits, said)
 
 
 def _new_commits(repository: pygit2.Repository, new: Commit, trunk: Commit, limit: int) -> list[pygit2.Commit]:
@@ -65,46 +77,30 @@ def _new_commits(repository: pygit2.Repository, new: Commit, trunk: Commit, limi
     found: list[pygit2.Commit] = []
     for commit in walk:
         found.append(commit)
-        _within("excess_commits", len(found), limit)
+        if len(found) > limit:
+            raise _TooMuchError("excess_commits", len(found))
     return found
 
 
-def _within(fault: str, count: int, limit: int) -> None:
-    if count > limit:
-        raise _TooMuchError(fault, count)
+def _said(commits: Iterable[pygit2.Commit], by: GitIdentity) -> Counter[str]:
+    """What they say that is not theirs to say. Commits of others, in branches that are shown, have been let in."""
+    now = time.time()
+    return Counter(fault for commit in commits for fault in faults_of(commit.read_raw(), by, now))
 
 
-def _own_changes(commit: pygit2.Commit) -> set[_Delta]:
-    """A merge's own are those that none of its parents has."""
-    if not commit.parents:
-        return set()  # a second beginning is a fault of its own
-    of_each = [_between(parent.tree, commit.tree) for parent in commit.parents]
-    return set.intersection(*of_each)
-
-
-def _between(before: pygit2.Tree, after: pygit2.Tree) -> set[_Delta]:
-    found: set[_Delta] = set()
-    for delta in before.diff_to_tree(after).deltas:
-        if delta.status == DeltaStatus.DELETED:
-            found.add(_Delta(delta.old_file.raw_path, 0))
-        else:
-            found.add(_Delta(delta.new_file.raw_path, int(delta.new_file.mode)))
-    return found
-
-
-def _as_changes(touched: Iterable[_Delta], commits: list[pygit2.Commit]) -> Changes:
-    written = {delta.path: delta for delta in touched if delta.mode}
-    modes = [delta.mode for delta in touched]
+def _as_changes(touched: Touched, commits: list[pygit2.Commit], said: Mapping[str, int]) -> Changes:
+    kinds = Counter(touched.written.values())
     faults = {
-        "links": modes.count(FileMode.LINK),
-        "submodules": modes.count(FileMode.COMMIT) + sum(_names_modules(path) for path in written),
+        "odd_modes": len(touched.odd),
+        "links": kinds[Kind.LINK],
+        "submodules": kinds[Kind.SUBMODULE] + sum(_names_modules(path) for path in touched.written),
         "unrelated_commits": sum(not commit.parents for commit in commits),
-        "signed_off": sum("signed_off" in faults_of_agent_commit(commit.message) for commit in commits),
+        **said,
     }
     return Changes(
         {fault: count for fault, count in faults.items() if count},
-        _names(written),
-        _names(delta.path for delta in touched if not delta.mode),
+        _names(touched.written),
+        _names(touched.deleted),
         len(commits),
     )
 
@@ -117,5 +113,5 @@ def _names(paths: Iterable[bytes]) -> tuple[str, ...]:
     return tuple(sorted(os.fsdecode(path) for path in paths))
 
 
-def _tree(repository: pygit2.Repository, commit: pygit2.Oid | Commit) -> pygit2.Tree:
-    return repository[commit].peel(pygit2.Tree)
+def _tree(repository: pygit2.Repository, commit: pygit2.Oid | Commit) -> pygit2.Oid:
+    return repository[commit].peel(pygit2.Commit).tree_id

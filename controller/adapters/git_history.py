@@ -26,6 +26,7 @@ LISTING_S = 60.0  # git listed 20,000 commits of three files each in 2.7 s
 LISTING_BYTES = 256 * 1024 * 1024  # six million ids
 MAX_PATHS = 200_000  # twice the files of the largest trees that are worked on
 KEPT = 64  # listings
+KEPT_HISTORIES = 4  # of ids, each about 100 bytes in memory: 20,000 commits are 2 MB
 
 
 class GitHistory:
@@ -34,6 +35,7 @@ class GitHistory:
     def __init__(self) -> None:
         self._trunks: OrderedDict[Path, tuple[Commit, frozenset[str]]] = OrderedDict()
         self._listings: OrderedDict[tuple[Path, frozenset[Commit]], frozenset[str]] = OrderedDict()
+        self._histories: OrderedDict[tuple[Path, frozenset[Commit]], frozenset[bytes]] = OrderedDict()
         self._one_at_a_time: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def paths(self, bare: Path, tips: Mapping[str, Commit], trunk_ref: str) -> frozenset[str]:
@@ -48,6 +50,18 @@ class GitHistory:
                 others = await _changed(bare, key[1], () if trunk is None else (trunk,))
                 _keep(self._listings, key, _bounded(known | others))
             return self._listings[key]
+
+    async def commits(self, bare: Path, tips: Iterable[Commit]) -> frozenset[bytes]:
+        """Ids in hex of all commits in the tips' histories."""
+        known = frozenset(tips)
+        key = (bare, known)
+        if not known:
+            return frozenset()
+        async with self._one_at_a_time[bare]:
+            if key not in self._histories:
+                _keep(self._histories, key, await _listed(bare, known), KEPT_HISTORIES)
+            self._histories.move_to_end(key)
+            return self._histories[key]
 
     async def _of_trunk(self, bare: Path, trunk: Commit) -> frozenset[str]:
         before = self._trunks.get(bare)
@@ -118,8 +132,8 @@ def _bounded(paths: frozenset[str]) -> frozenset[str]:
     return paths
 
 
-def _keep(kept: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+def _keep(kept: OrderedDict[_K, _V], key: _K, value: _V, most: int = KEPT) -> None:
     kept[key] = value
     kept.move_to_end(key)
-    if len(kept) > KEPT:
+    if len(kept) > most:
         kept.popitem(last=False)

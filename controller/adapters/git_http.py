@@ -14,13 +14,14 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 
 from controller.adapters import git_pack
-from controller.adapters.git_history import GitHistory, objects_of, unreached
+from controller.adapters.git_history import GitHistory, objects_of
 from controller.adapters.git_pack import FetchRequest, PushRequest, RefCommand
 from controller.adapters.git_process import git_environment, git_output, git_stream, nothing, once
 from controller.adapters.git_receive import Offer, PushLimits, Readable, receiving
 from controller.adapters.git_store import Store, branch_ref
 from controller.domain.ids import Branch, Commit, Repository
 from controller.errors import ConfigError, Permanent
+from controller.provenance.identity import GitIdentity
 
 MAX_TIPS = 1_000  # visible refs
 TIPS_S = 5.0
@@ -82,8 +83,12 @@ class GitHttp:
     async def unreached(
         self, repository: Repository, tips: Iterable[Commit], wanted: Sequence[Commit]
     ) -> tuple[Commit, ...]:
-        """Those wanted that are not in the tips' histories."""
-        return await unreached(self._bare(repository), tips, wanted)
+        """Those wanted that are not in the tips' histories, whether there are such objects or not."""
+        known = frozenset(tips)
+        if not set(wanted) - known:
+            return ()
+        history = await self._history.commits(self._bare(repository), known)
+        return tuple(commit for commit in wanted if commit.encode() not in history)
 
     # --- the wire ----------------------------------------------------------------------------------------------------
 
@@ -114,22 +119,26 @@ class GitHttp:
             async for chunk in chunks:
                 yield chunk
 
-    def fetched(
+    async def fetched(
         self, repository: Repository, visible: Sequence[str], tips: Mapping[str, Commit], version: int, body: bytes
     ) -> AsyncGenerator[bytes]:
-        """What git answers to one request. Closing the iterator ends git."""
-        return self._upload_pack(repository, visible, tips, version, body)
+        """What git answers to one request, told of no commit but those shown. Closing the iterator ends git."""
+        history = await self._history.commits(self._bare(repository), tips.values())
+        told = await asyncio.to_thread(git_pack.known_only, body, history)
+        async with aclosing(self._upload_pack(repository, visible, tips, version, told)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def push_advertised(self, tips: Mapping[str, Commit]) -> bytes:
         return git_pack.service_line("git-receive-pack") + git_pack.push_advertisement(tips)
 
     def received(
-        self, repository: Repository, tips: Mapping[str, Commit], push: PushRequest
+        self, repository: Repository, tips: Mapping[str, Commit], push: PushRequest, by: GitIdentity
     ) -> AbstractAsyncContextManager[Offer]:
         """The push's one new commit, its objects in quarantine until `Offer.keep`. Leaving it throws the rest away."""
         bare, trunk = self._bare(repository), tips.get(branch_ref(self.protected(repository)))
-        may_read = Readable(frozenset(tips.values()), lambda: objects_of(bare, tips.values()))
-        return receiving(bare, push, trunk, may_read, self._limits)
+        may_read = Readable(lambda: self._history.commits(bare, tips.values()), lambda: objects_of(bare, tips.values()))
+        return receiving(bare, push, trunk, may_read, by=by, limits=self._limits)
 
     async def _upload_pack(
         self,

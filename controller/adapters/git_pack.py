@@ -9,7 +9,7 @@ See gitprotocol-common(5), gitprotocol-pack(5) and gitprotocol-v2(5).
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from controller.domain.ids import Commit
@@ -24,6 +24,7 @@ WAY_OUT = "Use an ordinary git client"
 # no-thin: every object that a pack is built from comes with it, so no pack can be made to unfold what its sender lacks.
 RECEIVES = b"report-status ofs-delta no-thin object-format=sha1 agent=flyball"
 
+_CLAIM = re.compile(rb"(?:have|shallow) ([0-9a-f]{40})\n?")
 _WANT = re.compile(rb"want ([0-9a-f]{40})(?: [ -~]*)?")
 _COMMAND = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) ([^\0\n]{1,4096})(?:\0([ -~]*))?\n?")
 _FETCH_WORDS = re.compile(
@@ -74,17 +75,34 @@ def fetch_request(body: bytes) -> FetchRequest:
     return FetchRequest(tuple(dict.fromkeys(wants)))
 
 
+def known_only(body: bytes, known: Container[bytes]) -> bytes:
+    """A fetch without the commits that the client says it has and nobody has shown it.
+
+    What git answers to a `have`, and what it builds a pack on, would tell whether there is such a commit.
+    """
+    return b"".join(line for line, content in _lines(body) if not _unknown(content, known))
+
+
+def _unknown(content: bytes, known: Container[bytes]) -> bool:
+    found = _CLAIM.fullmatch(content)
+    return found is not None and found[1] not in known
+
+
 def _packets(body: bytes) -> Iterable[bytes]:
     """Contents of the pkt-lines, without those that only separate."""
+    return (content.removesuffix(b"\n") for _, content in _lines(body) if content)
+
+
+def _lines(body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each pkt-line as it stands, with its content; those that only separate have none."""
     at = 0
     while at < len(body):
-        size = _size(body[at : at + 4])
-        content = body[at + 4 : at + size]
-        if size > 4 and len(content) != size - 4:  # noqa: PLR2004 - a pkt-line's own length
+        size = max(_size(body[at : at + 4]), 4)
+        line = body[at : at + size]
+        if len(line) != size:
             raise Permanent("the request is cut off", WAY_OUT)
-        at += max(size, 4)
-        if content:
-            yield content.removesuffix(b"\n")
+        yield line, line[4:]
+        at += size
 
 
 def _size(prefix: bytes) -> int:

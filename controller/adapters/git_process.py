@@ -20,7 +20,16 @@ from controller.errors import Permanent, Unavailable
 CHUNK_BYTES = 64 * 1024
 WORDS_BYTES = 4_096  # of what git complains about
 MEMORY_KB = 1024 * 1024  # address space, where the system can bound it: a pack is small and may unfold without end
-BOUNDED = ("/bin/sh", "-c", 'ulimit -v "$0" 2>/dev/null; exec "$@"', str(MEMORY_KB))
+CPU_S = 60
+FILE_BLOCKS = 1024 * 1024  # of 512 bytes: nothing that git writes of one pack is larger
+BOUNDED = (
+    "/bin/sh",
+    "-c",
+    'ulimit -v "$0" 2>/dev/null; ulimit -t "$1"; ulimit -f "$2"; ulimit -c 0; shift 2; exec "$@"',
+    str(MEMORY_KB),
+    str(CPU_S),
+    str(FILE_BLOCKS),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +83,16 @@ async def git_stream(
     The caller bounds the time. Raises Permanent with git's own words when git says no, or whatever `feed` raises.
     """
     command = (*(BOUNDED if bounded else ()), "git", *arguments)
+    stream = child_stream(command, f"git {arguments[0]}", environment=environment, feed=feed)
+    async with contextlib.aclosing(stream) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def child_stream(
+    command: Sequence[str], name: str, *, environment: Mapping[str, str], feed: AsyncIterable[bytes]
+) -> AsyncGenerator[bytes]:
+    """As `git_stream`, for any program. `name`: what it is called in errors."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
@@ -93,7 +112,7 @@ async def git_stream(
         if feeding.done():
             feeding.result()  # a request that broke off is why git complains
         if code:
-            raise Permanent(f"git {arguments[0]} said no: {await complaint or f'exit code {code}'}")
+            raise Permanent(f"{name} said no: {await complaint or f'exit code {code}'}")
         await feeding
     finally:
         await _end(process, feeding, complaint)
@@ -108,16 +127,21 @@ async def git_output(
     bounded: bool = False,
 ) -> bytes:
     """All of standard output. Raises Permanent when git says no or too much, Unavailable when it takes too long."""
-    found = bytearray()
     stream = git_stream(*arguments, environment=environment, feed=feed or nothing(), bounded=bounded)
+    return await gathered(stream, f"git {arguments[0]}", seconds=seconds, limit_bytes=limit_bytes)
+
+
+async def gathered(stream: AsyncGenerator[bytes], name: str, *, seconds: float, limit_bytes: int) -> bytes:
+    """All that a child says. Raises Permanent when it is too much, Unavailable when it takes too long."""
+    found = bytearray()
     try:
         async with asyncio.timeout(seconds), contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
                 found += chunk
                 if len(found) > limit_bytes:
-                    raise Permanent(f"git {arguments[0]} says more than {limit_bytes} bytes", "Work on less at once")
+                    raise Permanent(f"{name} says more than {limit_bytes} bytes", "Work on less at once")
     except TimeoutError as late:
-        raise Unavailable(f"git {arguments[0]} did not finish within {seconds:g} s", "Try again later") from late
+        raise Unavailable(f"{name} did not finish within {seconds:g} s", "Try again later") from late
     return bytes(found)
 
 

@@ -1,18 +1,22 @@
 """A push that has not been let in yet: its objects lie in a quarantine, beside the repository, until somebody says yes.
 
-Whoever pushes chose every byte. git checks the pack as it comes (complete, well-formed, without deltas on objects that
-were not sent), in bounded memory; then everything that the new commit reaches must either have come with it or be in a
-branch that the sender may read, because an object that somebody only knows the id of would otherwise become readable by
-pushing a tree that names it. What each new commit changes is listed commit by commit: a file that one commit adds and
-the next one removes has been pushed. Leaving the quarantine removes it, so a refused push leaves nothing.
+Whoever pushes chose every byte. What a pack would unfold to is counted while it comes (git_scan), and only then does
+git check it (complete, well-formed, without deltas on objects that were not sent), both in children with bounds on
+memory, time and disk. Neither sees the repository: everything that the new commit reaches must either have come with it
+or be in a branch that the sender may read, and an object that is hidden is answered like one that does not exist, or
+else its id would tell that it does, and a tree that names it would make it readable. What each new commit changes is
+listed commit by commit: a file that one commit adds and the next one removes has been pushed. Leaving the quarantine
+removes it, so a refused push leaves nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -20,25 +24,33 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.adapters.git_changes import Changes, changes_of
+from controller.adapters import git_scan
+from controller.adapters.git_changes import Changes, Pushed, changes_of
+from controller.adapters.git_objects import Came, Reached, came_of, objects_under, reached
 from controller.adapters.git_pack import PushRequest
-from controller.adapters.git_process import git_environment, git_output, once
+from controller.adapters.git_process import child_stream, gathered, git_environment, git_output
 from controller.adapters.git_refs import sync_folder
 from controller.domain.ids import Commit
 from controller.errors import Permanent
+from controller.provenance.identity import GitIdentity
 
 QUARANTINE = ".receiving-"
 STALE_S = 3_600.0  # far above any push: whoever left it is dead
-SIZE_OF_A_LINE = 80  # id, kind and size of an object
+SIZE_OF_A_LINE = 140  # two ids, kind and size of an object
 NO_CHANGES = Changes()
 
 
 @dataclass(frozen=True, slots=True)
 class PushLimits:
-    """Of one push."""
+    """Of one push. Sizes in bytes."""
 
     pack_bytes: int = 64 * 1024 * 1024
-    unfolded_bytes: int = 512 * 1024 * 1024  # of all objects together, inflated
+    unfolded_bytes: int = 256 * 1024 * 1024  # of all objects together, inflated and with deltas resolved
+    object_bytes: int = 128 * 1024 * 1024  # of one of them: git holds a delta, its base and its result at once
+    free_bytes: int = 64 * 1024 * 1024  # of a pack of any size; a larger one may unfold to
+    unfolded_times: int = 100  # times its own bytes more: a large file, changed in many commits, has about that
+    tree_bytes: int = 32 * 1024 * 1024  # of all folders together, each as often as it changed
+    delta_depth: int = 250  # git itself makes 50, or 250 when it is told to try hard
     objects: int = 50_000
     commits: int = 200
     files: int = 5_000
@@ -51,7 +63,7 @@ class Offer:
 
     request: str  # sha256 in hex of the commands and the pack: the same push has the same
     faults: Mapping[str, int]
-    complaint: str  # of git about a pack that is broken; "": none
+    complaint: str  # about a pack that is broken; "": none
     written: tuple[str, ...]  # paths that some new commit adds or changes
     deleted: tuple[str, ...]
     commits: int  # new to the protected branch
@@ -75,23 +87,23 @@ class _Metered:
         self.hash.update(self.push.head)
         async for chunk in self.push.pack:
             self.counted += len(chunk)
-            if self.counted > self.limit_bytes:
-                return
             self.hash.update(chunk)
             yield chunk
+            if self.counted > self.limit_bytes:
+                return
 
 
 @dataclass(frozen=True, slots=True)
 class Readable:
     """What the sender of a push may read: branches by their commits, and, where that is asked, all of their objects."""
 
-    tips: frozenset[Commit]
+    commits: Callable[[], Awaitable[frozenset[bytes]]]  # ids in hex of their histories
     objects: Callable[[], Awaitable[frozenset[bytes]]]
 
 
 @asynccontextmanager
 async def receiving(
-    bare: Path, push: PushRequest, trunk: Commit | None, may_read: Readable, limits: PushLimits
+    bare: Path, push: PushRequest, trunk: Commit | None, may_read: Readable, *, by: GitIdentity, limits: PushLimits
 ) -> AsyncIterator[Offer]:
     """`trunk` None: there is no protected branch yet, and so nothing to descend from.
 
@@ -101,7 +113,7 @@ async def receiving(
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=f"{QUARANTINE}{bare.stem}-", dir=bare.parent))
     try:
         (folder / "pack").mkdir()
-        yield await _Quarantine(bare, folder, limits).examined(push, trunk, may_read)
+        yield await _Quarantine(bare, folder, by, limits).examined(push, trunk, may_read)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder)
 
@@ -116,12 +128,17 @@ class _FaultyError(Exception):
 
 
 class _Quarantine:
-    def __init__(self, bare: Path, folder: Path, limits: PushLimits) -> None:
+    def __init__(self, bare: Path, folder: Path, by: GitIdentity, limits: PushLimits) -> None:
         self._bare = bare
         self._folder = folder
+        self._by = by
         self._limits = limits
-        self._alone = git_environment(bare, GIT_OBJECT_DIRECTORY=str(folder))
-        self._beside = {**self._alone, "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(bare / "objects")}
+        # Where what is told of came alone: git must not see what the sender may not.
+        self._alone = git_environment(
+            bare,
+            (("core.deltaBaseCacheLimit", str(limits.unfolded_bytes)),),
+            GIT_OBJECT_DIRECTORY=str(folder),
+        )
 
     async def examined(self, push: PushRequest, trunk: Commit | None, may_read: Readable) -> Offer:
         """`trunk` None: as in `receiving`."""
@@ -130,9 +147,9 @@ class _Quarantine:
         complaint, changes = "", NO_CHANGES
         try:
             await self._index(metered)
-            came = await self._objects()
-            await self._must_be_known(push.commands[0].new, came, may_read)
-            changes = await asyncio.to_thread(self._changes, push.commands[0].new, trunk)
+            new, came = push.commands[0].new, await self._objects()
+            fresh = await self._all_known(new, came, may_read)
+            changes = await asyncio.to_thread(self._changes, new, trunk, fresh)
             faults = changes.faults
         except _FaultyError as no:
             faults, complaint = no.faults, no.complaint
@@ -140,74 +157,103 @@ class _Quarantine:
         return Offer(request, faults, complaint, changes.written, changes.deleted, changes.commits, self._moved_in)
 
     async def _index(self, metered: _Metered) -> None:
-        """The pack as git takes it: every object checked, none built on what did not come."""
+        """The pack as git takes it: counted first, then every object checked, none built on what did not come."""
         chunks = metered.chunks()
         first = await anext(chunks, None)
         if first is None:
             return  # nothing came: the commit is said to be here already
+        incoming = self._folder / "incoming"
+        counted = await self._counted(incoming, _chained(first, chunks))
+        if counted.fault:
+            raise _FaultyError(counted.fault, counted.count, counted.complaint)
+        pack = incoming.rename(self._folder / "pack" / f"pack-{counted.name}.pack")
         try:
-            await self._git("index-pack", "--stdin", "--strict", feed=_chained(first, chunks), limit_bytes=4_096)
-        except Permanent as no:
-            if metered.counted > self._limits.pack_bytes:
-                raise _FaultyError("excess_bytes", metered.counted) from no
-            raise _FaultyError("broken_packs", complaint=no.message) from no
-        if metered.counted > self._limits.pack_bytes:
-            raise _FaultyError("excess_bytes", metered.counted)
-
-    async def _objects(self) -> frozenset[bytes]:
-        """Ids of what came."""
-        limit = self._limits.objects
-        try:
-            listed = await self._git(
-                "cat-file", "--batch-all-objects", "--batch-check", limit_bytes=SIZE_OF_A_LINE * limit, alone=True
-            )
-        except Permanent as no:
-            raise _FaultyError("excess_objects", limit + 1) from no
-        rows = [line.split() for line in listed.splitlines()]
-        if len(rows) > limit:
-            raise _FaultyError("excess_objects", len(rows))
-        unfolded = sum(int(size) for _, _, size in rows)
-        if unfolded > self._limits.unfolded_bytes:
-            raise _FaultyError("excess_bytes", unfolded)
-        return frozenset(name for name, _, _ in rows)
-
-    async def _must_be_known(self, new: Commit | None, came: frozenset[bytes], may_read: Readable) -> None:
-        """Everything that `new` reaches has come, or is in what the sender may read."""
-        asked = "".join([f"{new}\n", *(f"^{tip}\n" for tip in sorted(may_read.tips))]).encode()
-        try:
-            kind = await self._git("cat-file", "-t", str(new), limit_bytes=100)
-            if kind.strip() != b"commit":
-                raise _FaultyError("no_commits")
-            listed = await self._git(
-                "rev-list",
-                "--objects",
-                "--no-object-names",
-                "--stdin",
-                feed=once(asked),
-                limit_bytes=SIZE_OF_A_LINE * 10 * self._limits.objects,
-            )
+            await self._git("index-pack", "--fsck-objects", str(pack), limit_bytes=4_096)
         except Permanent as no:
             raise _FaultyError("broken_packs", complaint=no.message) from no
-        foreign = frozenset(listed.split()) - came
-        if foreign and (foreign := foreign - await may_read.objects()):
+
+    async def _counted(self, incoming: Path, chunks: AsyncIterator[bytes]) -> git_scan.Verdict:
+        limits = self._limits
+        bounds = (
+            limits.pack_bytes,
+            limits.objects,
+            limits.object_bytes,
+            limits.unfolded_bytes,
+            limits.free_bytes,
+            limits.unfolded_times,
+        )
+        command = (sys.executable, "-I", "-S", "-B", git_scan.__file__, str(incoming), *map(str, bounds))
+        environment = {"PATH": os.defpath, "LC_ALL": "C"}
+        stream = child_stream(command, "the count of the pack", environment=environment, feed=chunks)
+        try:
+            said = await gathered(stream, "the count of the pack", seconds=limits.seconds, limit_bytes=4_096)
+        except Permanent as no:
+            raise _FaultyError("broken_packs", complaint="it could not be counted within its limits") from no
+        return git_scan.Verdict(**json.loads(said))
+
+    async def _objects(self) -> Came:
+        """What came."""
+        limits = self._limits
+        listed = await self._git(
+            "cat-file",
+            "--batch-all-objects",
+            "--batch-check=%(objectname) %(objecttype) %(objectsize) %(deltabase)",
+            limit_bytes=SIZE_OF_A_LINE * limits.objects,
+        )
+        came = came_of(listed)
+        if came.tree_bytes > limits.tree_bytes:
+            raise _FaultyError("excess_bytes", came.tree_bytes)
+        if (deepest := came.deepest_delta()) > limits.delta_depth:
+            raise _FaultyError("deep_deltas", deepest)
+        return came
+
+    async def _all_known(self, new: Commit | None, came: Came, may_read: Readable) -> frozenset[bytes]:
+        """Everything that `new` reaches has come, or is in what the sender may read; nothing else has come.
+
+        Returns what is new to the sender's branches. Whether something else is in the repository is never looked at.
+        """
+        found = await asyncio.to_thread(self._reached, str(new).encode(), came)
+        history = await may_read.commits()
+        foreign = found.outside - history
+        if foreign:
+            foreign -= await objects_under(self._bare, found.outside & history, self._limits.seconds)
+        stray = came.ids - found.inside
+        if foreign or stray:
+            known = await may_read.objects()
+            foreign, stray = foreign - known, stray - known
+        if foreign:
             raise _FaultyError("foreign_objects", len(foreign))
+        if stray:
+            raise _FaultyError("stray_objects", len(stray))
+        await self._of_their_kinds(found)
+        return found.inside - history
 
-    def _changes(self, new: Commit | None, trunk: Commit | None) -> Changes:
+    def _reached(self, new: bytes, came: Came) -> Reached:
+        try:
+            return reached(self._folder, new, came)
+        except Permanent as no:
+            raise _FaultyError("broken_packs", complaint=no.message) from no
+
+    async def _of_their_kinds(self, found: Reached) -> None:
+        """What is named as a folder is one. Asked only of what the sender may read."""
+        beside = git_environment(self._bare)
+        wrong = await found.of_another_kind(beside, self._limits.seconds)
+        if wrong:
+            raise _FaultyError("broken_packs", complaint=f"{wrong} objects are not of the kind that they are named as")
+
+    def _changes(self, new: Commit | None, trunk: Commit | None, fresh: frozenset[bytes]) -> Changes:
         if new is None or trunk is None:
             return Changes({"unrelated_commits": 1})
         limits = self._limits
-        return changes_of(self._bare, self._folder, new, trunk, max_commits=limits.commits, max_files=limits.files)
+        pushed = Pushed(self._bare, self._folder, fresh, self._by, limits.commits, limits.files)
+        try:
+            return changes_of(pushed, new, trunk)
+        except Permanent as no:
+            raise _FaultyError("broken_packs", complaint=no.message) from no
 
-    async def _git(
-        self, *arguments: str, limit_bytes: int, feed: AsyncIterator[bytes] | None = None, alone: bool = False
-    ) -> bytes:
+    async def _git(self, *arguments: str, limit_bytes: int) -> bytes:
         return await git_output(
-            *arguments,
-            environment=self._alone if alone else self._beside,
-            feed=feed,
-            seconds=self._limits.seconds,
-            limit_bytes=limit_bytes,
-            bounded=True,
+            *arguments, environment=self._alone, seconds=self._limits.seconds, limit_bytes=limit_bytes, bounded=True
         )
 
     async def _moved_in(self) -> None:
@@ -215,7 +261,7 @@ class _Quarantine:
 
 
 def _move_packs(source: Path, target: Path) -> None:
-    """An index makes its pack count, so it comes last. git has synced the files; their folder is synced here."""
+    """An index makes its pack count, so it comes last. The files have been synced; their folder is synced here."""
     target.mkdir(exist_ok=True)
     found = sorted(source.glob("pack-*"), key=lambda file: file.suffix == ".idx")
     for file in found:
@@ -239,9 +285,3 @@ async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
     yield first
     async for chunk in rest:
         yield chunk
-
-
-def _quoted(path: Path) -> str:
-    """As git reads a list of folders, in which a colon would separate two."""
-    text = os.fspath(path).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'

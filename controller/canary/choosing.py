@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controller.canary.blame import first_half
 from controller.domain.control import undo_of
 from controller.domain.delivery import TERMINAL, Delivery
 from controller.domain.delivery import fold as fold_delivery
-from controller.domain.ids import Commit, DeliveryId, Repository, delivery_stream
+from controller.domain.events import Landed
+from controller.domain.ids import Commit, DeliveryId, Repository, delivery_stream, queue_stream
+from controller.domain.queue import fold as fold_queue
 from controller.domain.rollout import Regression, Rollout, deployable
 from controller.ports import Ports
 
@@ -63,6 +66,8 @@ async def inseparable(r: Rollout, ports: Ports, repository: Repository, suspects
 
 async def undeployable(r: Rollout, ports: Ports, repository: Repository, commit: Commit) -> str | None:
     """Why a commit may not be deployed. None: it may."""
+    if (why := await unproven(ports, repository, commit)) is not None:
+        return why
     cures = {regression.bad_commit: await cures_of(regression, ports) for regression in r.open_regressions}
     ancestors = {regression.bad_commit for regression in r.open_regressions} | {
         c for found in cures.values() for c in found
@@ -71,9 +76,38 @@ async def undeployable(r: Rollout, ports: Ports, repository: Repository, commit:
     return deployable(commit, r.open_regressions, lambda _, a: a in contained, lambda one: cures[one.bad_commit])
 
 
+async def unproven(ports: Ports, repository: Repository, commit: Commit) -> str | None:
+    """Which landing in it is not verified, and neither cured nor let through by a person. None: there is none.
+
+    One that is under way counts: the branch has moved before anybody has looked at what landed.
+    """
+    line = queue_stream(repository, ports.repository(repository).branch)
+    queue = fold_queue(line, await ports.log.read(line))
+    plan = queue.plan
+    if plan is not None and await ports.forge.contains(repository, commit, plan.tested):
+        return f"landing {plan.landing} of it is not verified yet"
+    for landed in queue.unverified:
+        if not await ports.forge.contains(repository, commit, landed.commit) or await _let_through(landed, ports):
+            continue
+        cures = await _cures_of(landed.deliveries, ports)
+        if not any([await ports.forge.contains(repository, commit, cure) for cure in cures]):
+            return f"it contains {landed.commit[:10]}, landing {landed.landing}, which is not verified"
+    return None
+
+
+async def _let_through(landed: Landed, ports: Ports) -> bool:
+    """A person has let every delivery of it go on from being stuck: only then is it merged."""
+    carried = [await delivery_of(ports, one) for one in landed.deliveries]
+    return all(one.merged is not None and one.merged.commit == landed.commit for one in carried)
+
+
 async def cures_of(regression: Regression, ports: Ports) -> tuple[Commit, ...]:
+    return await _cures_of(regression.deliveries, ports)
+
+
+async def _cures_of(deliveries: Sequence[DeliveryId], ports: Ports) -> tuple[Commit, ...]:
     found = []
-    for culprit in regression.deliveries:
+    for culprit in deliveries:
         for name in (DeliveryId(f"{culprit}-revert"), undo_of(culprit), DeliveryId(f"{culprit}-fix")):
             one = await delivery_of(ports, name)
             if one.merged is not None:

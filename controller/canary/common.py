@@ -147,7 +147,9 @@ async def page(r: Rollout, ports: Ports, what: str, words: str, said: str = "") 
 
 async def blocked(r: Rollout, ports: Ports) -> Blocked | None:
     repository, service = place(r, ports)
-    return await ports.gate.blocked(RELEASER, SetWeight, repository=repository.name, service=service.name)
+    return await ports.gate.blocked(
+        RELEASER, SetWeight, repository=repository.name, service=service.name, branch=repository.branch
+    )
 
 
 async def said(release: Release, ports: Ports) -> list[People]:

@@ -12,6 +12,7 @@ from controller.canary.choosing import (
     in_landing_order,
     next_half,
     undeployable,
+    unproven,
 )
 from controller.canary.common import RELEASER, blocked, current, draft, held_by, ms, page, place, said, unsettled, wait
 from controller.canary.dispersion import estimate_latency_phi, estimate_phi, prior_phi
@@ -205,6 +206,8 @@ async def _target(
     if tip is None:
         raise Permanent(f"{repository.name} has no branch {repository.branch}", "Create it, or set repository.branch")
     if not waiting or r.confirmed is None:
+        if (why := await unproven(ports, repository.name, tip)) is not None:
+            return Target(None, why)
         return Target(tip, "nothing has been deployed yet: the tip of the branch is the first release")
     wanted = await next_half(r, ports, waiting) or _oldest(waiting[: service.plan.changes_per_release])
     if wanted.commit is None:

@@ -13,7 +13,7 @@ from controller.errors import Refused
 if TYPE_CHECKING:
     from controller.intake import Act
 
-SCOPES = "all, agent:ROLE, service:NAME or repository:NAME"
+SCOPES = "all, agent:ROLE, service:NAME, repository:NAME or branch:NAME@BRANCH"
 
 
 def _act(act: Act, delivery: str, words: str, repo: Path | None, state: Path | None) -> None:
@@ -111,5 +111,5 @@ def revoke(session: str, reason: str, repo: Path | None, state: Path | None) -> 
 
 def _known(scope: str) -> None:
     kind, _, name = scope.partition(":")
-    if scope != "all" and not (kind in ("agent", "service", "repository") and name):
+    if scope != "all" and not (kind in ("agent", "service", "repository", "branch") and name):
         raise Refused(f"scope {scope!r} is unknown", f"Use {SCOPES}")

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from controller.domain import events as e
 from controller.domain.entry import Entry
-from controller.domain.ids import Commit, DeliveryId, Digest, Service
+from controller.domain.ids import Branch, Commit, DeliveryId, Digest, Repository, Service
 
 ALL_SCOPE = "all"
 AGENT = "agent:"  # how the principals of agents begin
@@ -26,6 +26,10 @@ def service_scope(service: Service) -> str:
     return f"service:{service}"
 
 
+def branch_scope(repository: Repository, branch: Branch) -> str:
+    return f"branch:{repository}@{branch}"
+
+
 def undo_of(delivery: DeliveryId) -> DeliveryId:
     """The revert of a delivery that an agent may ask for, once. Those that follow a roll-back are named otherwise."""
     return DeliveryId(f"{delivery}-undo")
@@ -37,11 +41,13 @@ def family_of(root: DeliveryId) -> tuple[DeliveryId, ...]:
     return (DeliveryId(f"{root}-revert"), undo_of(root), fix, DeliveryId(f"{fix}-revert"), undo_of(fix))
 
 
-def scopes(*, agent: str, repository: str | None, service: str | None) -> tuple[str, ...]:
-    """Every scope whose stop would block this caller from acting there."""
+def scopes(*, agent: str, repository: str | None, service: str | None, branch: str | None = None) -> tuple[str, ...]:
+    """Every scope whose stop would block this caller from acting there. `branch` is one of `repository`'s."""
     found = [ALL_SCOPE, f"agent:{agent}"]
     if repository is not None:
         found.append(f"repository:{repository}")
+        if branch is not None:
+            found.append(branch_scope(Repository(repository), Branch(branch)))
     if service is not None:
         found.append(f"service:{service}")
     return tuple(found)

@@ -113,6 +113,7 @@ class Delivery:
     end_reason: str | None = None
     stuck_from: Phase | None = None  # None: not stuck
     unstuck: int = 0  # how often a person has let it go on
+    doubted: Commit | None = None  # what landed of it and was not verified: a person looks. None: nothing of the kind
     cost_micro_usd: MicroUsd = NO_MONEY
     tainted: bool = False
     phase_times: tuple[tuple[Phase, datetime], ...] = field(default=())
@@ -227,7 +228,8 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
         case e.StepFailed():
             return replace(d, failures=event.attempt)
         case e.Stuck():
-            return replace(d, phase=P.STUCK, stuck_from=d.phase, end_reason=event.reason)
+            doubted = event.landed or d.doubted
+            return replace(d, phase=P.STUCK, stuck_from=d.phase, end_reason=event.reason, doubted=doubted)
         case e.Unstuck():
             free = replace(d, stuck_from=None, end_reason=None, unstuck=d.unstuck + 1, ci_started=None)
             return replace(free, phase=Phase(event.to))

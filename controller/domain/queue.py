@@ -21,12 +21,14 @@ class QueuePhase(StrEnum):
     IDLE = "IDLE"
     PLANNED = "PLANNED"
     CHECKED = "CHECKED"
+    UNVERIFIED = "UNVERIFIED"  # the last landing is not what was tested, and nobody has acted on it yet
 
 
 QUEUE_NEXT: dict[QueuePhase, frozenset[QueuePhase]] = {
     QueuePhase.IDLE: frozenset({QueuePhase.PLANNED}),
     QueuePhase.PLANNED: frozenset({QueuePhase.CHECKED, QueuePhase.IDLE}),
-    QueuePhase.CHECKED: frozenset({QueuePhase.IDLE}),
+    QueuePhase.CHECKED: frozenset({QueuePhase.IDLE, QueuePhase.UNVERIFIED}),
+    QueuePhase.UNVERIFIED: frozenset({QueuePhase.IDLE}),
 }
 
 
@@ -49,6 +51,7 @@ class Queue:
     plan: e.LandingPlanned | None = None  # None: idle
     check: e.LandingChecked | None = None
     outcomes: tuple[tuple[DeliveryId, Outcome], ...] = ()
+    unverified: tuple[e.Landed, ...] = ()  # all of them: each froze the branch, and a person looked
     waiting: e.Waited | None = None
     failures: int = 0  # of the current step in a row
 
@@ -62,7 +65,7 @@ def fold(stream: StreamId, entries: list[Entry]) -> Queue:
     return _folds(stream, entries)
 
 
-def evolve(state: Queue, entry: Entry) -> Queue:  # noqa: C901, PLR0911 - one flat table of facts
+def evolve(state: Queue, entry: Entry) -> Queue:  # noqa: C901, PLR0911, PLR0912 - one flat table of facts
     now = replace(state, version=entry.version)
     if isinstance(entry.event, UnknownEvent):
         return replace(now, parked=entry.event.plea)
@@ -80,7 +83,12 @@ def evolve(state: Queue, entry: Entry) -> Queue:  # noqa: C901, PLR0911 - one fl
             done = now
             for who, head in zip(event.deliveries, event.heads, strict=True):
                 done = _remember(done, who, Outcome(head, event, None))
-            return replace(done, phase=QueuePhase.IDLE, plan=None, check=None, waiting=None)
+            done = replace(done, phase=QueuePhase.IDLE, plan=None, check=None, waiting=None)
+            if event.verified:
+                return done
+            return replace(done, phase=QueuePhase.UNVERIFIED, unverified=(*done.unverified, event))
+        case e.LandingDoubted():
+            return replace(now, phase=QueuePhase.IDLE, waiting=None)
         case e.Evicted() as event:
             out = _remember(now, event.delivery, Outcome(event.head, None, event))
             if event.landing is None:
@@ -108,5 +116,7 @@ def admit(state: Queue, event: e.Event) -> str | None:
             return f"{state.stream} has no landing to check"
         case e.Landed() if state.phase is not QueuePhase.CHECKED or state.check is None or not state.check.passed:
             return f"{state.stream}: only a landing whose check passed may land"
+        case e.LandingDoubted() if state.phase is not QueuePhase.UNVERIFIED:
+            return f"{state.stream} has no landing that is not verified"
         case _:
             return None

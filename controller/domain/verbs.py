@@ -36,6 +36,12 @@ class Verb(Fact):
         return found
 
     @property
+    def branch_scope(self) -> Branch | None:
+        """The branch of `repository_scope` acted on. None: the verb touches none."""
+        found: Branch | None = getattr(self, "branch", None)
+        return found
+
+    @property
     def service_scope(self) -> Service | None:
         """The service acted on. None: the verb touches none."""
         found: Service | None = getattr(self, "service", None)

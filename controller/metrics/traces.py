@@ -122,7 +122,12 @@ class Traces:
                     told: dict[str, Value] = {c.TASK_RESULT: c.SUCCESS if event.passed else c.FAILURE}
                     place.trace.tell(place.key, c.LANDING_CHECKED, entry.time, told)
             case e.Landed() as event:
-                self._landed(entry, c.SUCCESS, of_decision(event.decision), {c.HEAD_REVISION: event.commit})
+                self._landed(
+                    entry,
+                    c.SUCCESS if event.verified else c.FAILURE,
+                    of_decision(event.decision),
+                    {c.HEAD_REVISION: event.commit},
+                )
             case e.Evicted(landing=int()) as event:
                 self._landed(entry, c.FAILURE, None, {c.WHY_EVICTED: event.why})
             case e.LandingVoided():

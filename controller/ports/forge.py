@@ -33,6 +33,10 @@ class Forge(Protocol):
         """None: there is no such branch."""
         ...
 
+    async def tree(self, repository: Repository, commit: Commit) -> str:
+        """The id of the tree that a commit holds."""
+        ...
+
     async def contains(self, repository: Repository, commit: Commit, ancestor: Commit) -> bool:
         """`commit` is `ancestor` or descends from it."""
         ...

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from controller.domain.decision import Decision
-from controller.domain.ids import EffectKey, Repository, Service, StreamId
+from controller.domain.ids import Branch, EffectKey, Repository, Service, StreamId
 from controller.domain.verbs import Verb
 
 
@@ -79,9 +79,18 @@ class Gate(Protocol):
         ...
 
     async def blocked(
-        self, agent: str, verb: type[Verb], *, repository: Repository, service: Service | None
+        self,
+        agent: str,
+        verb: type[Verb],
+        *,
+        repository: Repository,
+        service: Service | None,
+        branch: Branch | None = None,
     ) -> Blocked | None:
-        """Whether a stop or freeze blocks this agent's forward verbs there. None: nothing does."""
+        """Whether a stop or freeze blocks this agent's forward verbs there. None: nothing does.
+
+        `branch=None`: it acts on no branch, nor on what is built from one.
+        """
         ...
 
 

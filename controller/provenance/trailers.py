@@ -10,6 +10,7 @@ them with the message.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 
 from controller.domain import events as e
@@ -36,6 +37,8 @@ WRITTEN_BY_CODE = frozenset(
         SIGNED_OFF,
     }
 )
+OF_PEOPLE = "-by"  # Reviewed-by, Acked-by, Tested-by, ...: a person's word
+OF_OURS = ("flyball-", "agent-")
 # git reads a key of letters, digits and dashes, blanks before the colon included; a line that begins with a blank
 # goes on with the one before it.
 _TRAILER = re.compile(r"(?P<key>[A-Za-z0-9-]+)[ \t]*:[ \t]*(?P<value>.*)")
@@ -137,6 +140,18 @@ def stripped(words: str) -> str:
         if not dropping:
             kept.append(line)
     return "\n".join(kept)
+
+
+def claimed_keys(message: str) -> frozenset[str]:
+    """Keys of lines that speak of people or of where a change came from, in lower case, wherever they stand.
+
+    Letters that only look wide, and characters that cannot be seen, do not hide one.
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKC", message) if unicodedata.category(c) != "Cf")
+    keys = {_key(line) for line in _LINES.split(plain)}
+    return frozenset(
+        key for key in keys if key in WRITTEN_BY_CODE or key.endswith(OF_PEOPLE) or key.startswith(OF_OURS)
+    )
 
 
 def faults_of_agent_commit(message: str) -> tuple[str, ...]:

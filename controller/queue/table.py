@@ -37,7 +37,9 @@ from controller.ports import Blocked, CiRun, Conflict, Done, Failed, Outcome, Pe
 from controller.provenance.log_places import audit_entry
 from controller.provenance.trailers import merge_message
 from controller.queue.attest import attested
+from controller.queue.doubting import doubt
 from controller.queue.line import InLine, lane_of, ordered
+from controller.queue.verifying import doubts_about
 
 AGENT = "merger"
 FAILURES = 50  # named; CI has the rest
@@ -50,7 +52,7 @@ async def plan(q: Queue, ports: Ports) -> list[Draft]:
     line = ordered(await _line(q, ports))
     if not line:
         return []
-    if await ports.gate.blocked(AGENT, LandCommit, repository=repository, service=None) is not None:
+    if await ports.gate.blocked(AGENT, LandCommit, repository=repository, service=None, branch=branch) is not None:
         return []
     tip = await ports.forge.tip(repository, branch)
     if tip is None:
@@ -76,6 +78,7 @@ async def plan(q: Queue, ports: Ports) -> list[Draft]:
         heads=(change.head,),
         lane=lane_of(first),
         order=tuple(one.delivery.id for one in line),
+        tree=merged.tree,
     )
     return [Draft(q.stream, planned)]
 
@@ -149,14 +152,16 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
         return [await _not_landed(q, ports, first, plan_, outcome.reason)]
     if not isinstance(outcome, Done):
         return _waiting(q, ports, outcome)
+    doubts = await doubts_about(plan_, first, repository, branch, ports.forge)
     landed = e.Landed(
         landing=plan_.landing,
         commit=plan_.tested,
         base=plan_.base,
         deliveries=plan_.deliveries,
         heads=plan_.heads,
-        verified=await _verified(ports, repository, branch, plan_, first),
+        verified=not doubts,
         decision=decision,
+        doubts=doubts,
     )
     return [Draft(q.stream, landed)]
 
@@ -177,7 +182,12 @@ async def attest_and_plan(q: Queue, ports: Ports) -> list[Draft]:
     return [*await attested(q, ports), *await plan(q, ports)]
 
 
-TABLE: dict[QueuePhase, Step] = {QueuePhase.IDLE: attest_and_plan, QueuePhase.PLANNED: check, QueuePhase.CHECKED: land}
+TABLE: dict[QueuePhase, Step] = {
+    QueuePhase.IDLE: attest_and_plan,
+    QueuePhase.PLANNED: check,
+    QueuePhase.CHECKED: land,
+    QueuePhase.UNVERIFIED: doubt,
+}
 
 
 async def _line(q: Queue, ports: Ports) -> list[InLine]:
@@ -198,17 +208,6 @@ async def _delivery(ports: Ports, delivery: DeliveryId) -> Delivery:
 async def _may_land(ports: Ports, first: Delivery, head: Commit) -> bool:
     said = fold_people(await ports.log.read(people_stream(first.id)))
     return first.phase is Phase.CLEARED and first.head == head and said.held_by is None and said.rejected_by is None
-
-
-async def _verified(
-    ports: Ports, repository: Repository, branch: Branch, plan_: e.LandingPlanned, first: Delivery
-) -> bool:
-    """The branch contains what was tested, and it touches nothing but the pull request's own files."""
-    tip = await ports.forge.tip(repository, branch)
-    landed = tip is not None and await ports.forge.contains(repository, tip, plan_.tested)
-    touched = await ports.forge.change(repository, plan_.base, plan_.tested)
-    own = set(first.change.files) if first.change else set()
-    return landed and set(touched.files) <= own
 
 
 async def _rebased(q: Queue, ports: Ports, first: Delivery, change: e.ChangeAuthored, tip: Commit) -> Draft:

@@ -100,6 +100,9 @@ class SimForge:
     async def tip(self, repository: Repository, branch: Branch) -> Commit | None:
         return self.repository(repository).branches.get(branch)
 
+    async def tree(self, repository: Repository, commit: Commit) -> str:
+        return tree_id(self.repository(repository).history.of(commit).tree)
+
     async def contains(self, repository: Repository, commit: Commit, ancestor: Commit) -> bool:
         return self.repository(repository).history.contains(commit, ancestor)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.domain import events as e
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
-from controller.domain.ids import people_stream, queue_stream
+from controller.domain.ids import StreamId, people_stream, queue_stream
 from controller.domain.queue import fold as fold_queue
 from controller.errors import Permanent
 from controller.ports import Ports
@@ -22,6 +22,8 @@ async def merge(d: Delivery, ports: Ports) -> list[Draft]:
     outcome = fold_queue(line, await ports.log.read(line)).outcome_of(d.id, change.head)
     if outcome is not None and outcome.landed is not None:
         landed = outcome.landed
+        if not landed.verified and d.doubted != landed.commit:
+            return [draft(d, e.Stuck(reason=_doubted(landed, line), landed=landed.commit))]
         merged = e.Merged(commit=landed.commit, head=change.head, base=landed.base, rebased=landed.base != change.base)
         return [draft(d, merged)]
     if outcome is not None and outcome.evicted is not None:
@@ -37,6 +39,11 @@ async def merge(d: Delivery, ports: Ports) -> list[Draft]:
             f"{d.id} has waited for {line} too long", "Is `flyball serve` running? Then look at `flyball status`"
         )
     return wait(d, ports, e.WaitsFor.QUEUE, on=line, seconds=ports.bounds.wait_seconds, reason=f"in line at {line}")
+
+
+def _doubted(landed: e.Landed, line: StreamId) -> str:
+    why = ", ".join(landed.doubts) or "not said"
+    return f"queue/unverified: landing {landed.landing} of {line} is not verified ({why})"
 
 
 async def _evicted(d: Delivery, ports: Ports, evicted: e.Evicted) -> list[Draft]:

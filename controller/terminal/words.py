@@ -191,7 +191,7 @@ def _session(about: str, event: e.Event) -> Line | None:
             return None
 
 
-async def _queue(about: str, event: e.Event, seals: Seals) -> Line | None:
+async def _queue(about: str, event: e.Event, seals: Seals) -> Line | None:  # noqa: PLR0911 - one flat table of words
     match event:
         case e.LandingPlanned():
             return Line(
@@ -211,6 +211,9 @@ async def _queue(about: str, event: e.Event, seals: Seals) -> Line | None:
             where, how = about.partition("@")[2], "verified" if event.verified else "NOT VERIFIED"
             tone: Tone = "good" if event.verified else "bad"
             return Line(about, f"landing {event.landing} is {where} now, {how}", tone, loud=not event.verified)
+        case e.LandingDoubted():
+            words = f"landing {event.landing} IS NOT VERIFIED ({', '.join(event.doubts)}): {event.proposal}"
+            return Line(about, words, "bad")
         case e.LandingVoided():
             words = f"landing {event.landing} is void: {event.reason}"
             return Line(about, words, "care", await _detail(event.detail, seals))

@@ -274,7 +274,12 @@ async def test_push_that_is_no_push_is_not_understood(site: Site) -> None:
         assert (await site.post(request)).status_code == 400, request
 
 
-def test_every_fault_that_git_finds_has_words() -> None:
-    found = {"links", "submodules", "unrelated_commits", "excess_files", "excess_commits", "excess_objects"}
-    found |= {"signed_off", "excess_bytes", "broken_packs", "no_commits", "foreign_objects"}
-    assert found | {"other_refs", "deletions", "shallow_commits"} == set(FAULTS)
+def test_every_fault_has_words_and_names_whom_to_be() -> None:
+    said = {fault: words.format(count=2, name="NAME", email="EMAIL") for fault, words in FAULTS.items()}
+    assert "NAME" in said["foreign_identities"]
+    assert "EMAIL" in said["foreign_identities"]
+    found = {"links", "submodules", "odd_modes", "unrelated_commits", "excess_files", "excess_commits", "broken_packs"}
+    found |= {"excess_objects", "excess_bytes", "deep_deltas", "no_commits", "foreign_objects", "stray_objects"}
+    found |= {"signed_off", "forged_trailers", "foreign_identities", "absurd_dates", "extra_headers"}
+    found |= {"unreadable_messages", "other_refs", "deletions", "shallow_commits"}
+    assert found == set(FAULTS)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import zlib
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -178,37 +176,3 @@ async def test_broken_pack_is_refused(site: Site, spoil: Callable[[bytes], bytes
         assert b"not whole or not well-formed" in answer.content
 
     await unchanged(site, act)
-
-
-def _bomb() -> bytes:
-    """16 kB of pack: 16 MiB of nothing, and a delta that copies them two hundred times."""
-
-    def header(kind: int, size: int) -> bytes:
-        found = bytearray([kind << 4 | size & 15])
-        size >>= 4
-        while size:
-            found[-1] |= 128
-            found.append(size & 127)
-            size >>= 7
-        return bytes(found)
-
-    def number(value: int) -> bytes:
-        found = bytearray()
-        while value > 127:
-            found.append(value & 127 | 128)
-            value >>= 7
-        return bytes([*found, value])
-
-    nothing = bytes(16 * 1024 * 1024 - 1)
-    name = hashlib.sha1(b"blob %d\0" % len(nothing) + nothing, usedforsecurity=False).digest()
-    copy_all = b"\xf0" + len(nothing).to_bytes(3, "little")
-    delta = number(len(nothing)) + number(len(nothing) * 200) + copy_all * 200
-    whole = b"PACK" + (2).to_bytes(4) + (2).to_bytes(4)
-    whole += header(3, len(nothing)) + zlib.compress(nothing) + header(7, len(delta)) + name + zlib.compress(delta)
-    return whole + hashlib.sha1(whole, usedforsecurity=False).digest()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's address space")
-async def test_pack_that_unfolds_without_end_is_stopped_at_the_bound_of_memory(site: Site) -> None:
-    request = commands((None, "1" * 40, OWN_REF)) + _bomb()
-    await unchanged(site, partial(refused_push, site, request, b"Out of memory"))

@@ -254,7 +254,8 @@ async def test_same_push_after_the_branch_was_put_back_is_another_effect(site: S
     two = await site.commit(clone)
     pack = await site.pack(clone, two, f"^{site.world.base}")
     forth, back = commands((one, two, OWN_REF)) + pack, commands((two, one, OWN_REF)) + pack
-    assert b"ok refs/" in (await site.post(commands((None, one, OWN_REF)) + pack)).content
+    begun = commands((None, one, OWN_REF)) + await site.pack(clone, one, f"^{site.world.base}")
+    assert b"ok refs/" in (await site.post(begun)).content
     for request, expected in ((forth, two), (back, one), (forth, two), (back, one)):
         assert b"ok refs/" in (await site.post(request)).content
         assert site.refs()[OWN_REF] == expected

@@ -101,7 +101,7 @@ def test_a_kind_that_nobody_knows_parks_its_stream_and_says_what_is_needed() -> 
 def test_a_known_kind_in_a_newer_shape_parks_its_stream_too() -> None:
     raw = json.loads(entry(STREAM, e.Stuck(reason="x")).leaf)
     event = decode(canonical(raw | {"v": 2})).event
-    assert event == UnknownEvent("Stuck", 2, {"reason": "x", "detail": None})
+    assert event == UnknownEvent("Stuck", 2, {"reason": "x", "detail": None, "landed": None})
 
 
 # --- what may happen next ---------------------------------------------------------------------------------------------

@@ -88,6 +88,7 @@ from controller.domain.events.queue import (
     Evicted,
     Landed,
     LandingChecked,
+    LandingDoubted,
     LandingPlanned,
     LandingVoided,
 )
@@ -166,6 +167,7 @@ __all__ = [
     "Label",
     "Landed",
     "LandingChecked",
+    "LandingDoubted",
     "LandingPlanned",
     "LandingVoided",
     "LegalHoldLifted",

@@ -10,7 +10,7 @@ from controller.domain.ids import (
 
 
 class Stopped(Event):
-    scope: str  # "all" | "agent:<role>" | "service:<name>" | "repository:<name>"
+    scope: str  # "all" | "agent:<role>" | "service:<name>" | "repository:<name>" | "branch:<repository>@<branch>"
     by: str
     reason: str
     event_id: str

@@ -230,6 +230,7 @@ class StepFailed(Event):
 class Stuck(Event):
     reason: str
     detail: Sealed | None = None  # what the world said; None: nothing to add
+    landed: Commit | None = None  # what has landed of it and is not verified; None: another reason
 
 
 class Unstuck(Event):

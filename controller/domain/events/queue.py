@@ -12,6 +12,12 @@ from controller.domain.ids import (
 )
 from controller.domain.sealed import Sealed
 
+Doubt = Literal[
+    "missing",  # the branch does not hold the tested commit: somebody outside has moved it
+    "another_tree",  # the landed commit's tree is not the tree that was tested
+    "stray_files",  # it touches files that its change does not have
+]
+
 
 class LandingPlanned(Event):
     landing: int
@@ -21,6 +27,7 @@ class LandingPlanned(Event):
     heads: tuple[Commit, ...]
     lane: Literal["fast", "normal"]
     order: tuple[DeliveryId, ...]  # the whole line as it stood, so that the order can be replayed
+    tree: str | None = None  # of the tested commit, as it was made. None: an older log
 
 
 class LandingChecked(Event):
@@ -47,6 +54,18 @@ class Landed(Event):
     deliveries: tuple[DeliveryId, ...]
     heads: tuple[Commit, ...]
     verified: bool
+    decision: Decision
+    doubts: tuple[Doubt, ...] = ()  # why it is not verified; empty: it is, or an older log
+
+
+class LandingDoubted(Event):
+    """A landing that is not verified has been acted on: the branch is frozen, and its repair is proposed."""
+
+    landing: int
+    commit: Commit
+    doubts: tuple[Doubt, ...]
+    repair: DeliveryId | None  # the revert that was asked for. None: a person repairs it, as `proposal` says
+    proposal: str  # what is to be done, in words, with the command
     decision: Decision
 
 
