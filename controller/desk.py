@@ -160,7 +160,7 @@ class SessionDesk:
         if tool is None or not self._belt(badge, (tool.name,)):
             rule = "unknown-tool" if tool is None else "tool-not-granted"
             raise Refusal((rule,), f"{badge.role} has no such tool", no_such_tool(call.name))
-        arguments = strict(tool, call.arguments)
+        arguments = await strict(tool, call.arguments)
         names = names_in(tool, arguments, badge.repository)
         decision = self._authority.decide(self._request(badge, tool.name, names))
         if not decision.allowed:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-
+from controller.confined import NotParsed
+from controller.desk_schema import misfit
 from controller.desk_words import not_open, shown
 from controller.domain.ids import Digest, canonical, digest_bytes, digest_of
 from controller.errors import Refused
@@ -26,7 +26,7 @@ MAX_ARGUMENTS_BYTES = 2 * 1024 * 1024  # twice the largest file that can be writ
 MAX_MOUNTED_BYTES = 64 * 1024  # for another server's tool, whose schema nobody here wrote
 MOUNTED = "__"  # between a mount's name and its tool's; none of our own tools has it
 MAX_DEPTH = 8
-MAX_VALIDATORS = 1_000  # definitions whose schema is kept compiled
+MAX_VALUES = 50_000  # what 64 kB can hold and somebody may need; each is looked at, one by one
 MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly (RFC 8259, section 6)
 
 
@@ -52,17 +52,22 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not an error
         self.told = told
 
 
-def strict(tool: ToolDefinition, arguments: Mapping[str, Any]) -> dict[str, Any]:
+async def strict(tool: ToolDefinition, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments as a plain dict of their own. Raises Refusal."""
-    _plain(tool.name, arguments, depth=0)
+    plain = _Plain(tool.name)
+    plain.look(arguments, depth=0)
     fitting: dict[str, Any] = dict(arguments)
     most = MAX_MOUNTED_BYTES if MOUNTED in tool.name else MAX_ARGUMENTS_BYTES
     if len(canonical(fitting)) > most:
         raise _misfit(tool.name, "arguments/size", f"they are larger than {most} bytes")
-    wrong = next(iter(_validator_of(tool).iter_errors(fitting)), None)
+    try:
+        wrong = await misfit(tool, fitting, plain.values)
+    except NotParsed as no:
+        raise _misfit(tool.name, "arguments/schema", f"they cannot be checked: {no.message}") from no
     if wrong is not None:
-        where = f"arguments of {tool.name} break {wrong.validator} at {wrong.json_path}"
-        raise Refusal(("arguments/schema",), where, f"The arguments of {tool.name} do not fit: {wrong.message[:300]}.")
+        keyword, place, words = wrong
+        where = f"arguments of {tool.name} break {keyword} at {place}"
+        raise Refusal(("arguments/schema",), where, f"The arguments of {tool.name} do not fit: {words}.")
     return fitting
 
 
@@ -95,18 +100,28 @@ def digest_of_anything(arguments: Mapping[str, Any]) -> Digest:
         return digest_bytes(b"arguments without any spelling")
 
 
-def _plain(tool: str, value: Any, *, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise _misfit(tool, "arguments/depth", f"they are nested more than {MAX_DEPTH} deep")
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            _text(tool, name)
-            _plain(tool, inner, depth=depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _plain(tool, inner, depth=depth + 1)
-    else:
-        _scalar(tool, value)
+class _Plain:
+    """Looks at every value once, and counts them. Raises Refusal."""
+
+    def __init__(self, tool: str) -> None:
+        self._tool = tool
+        self.values = 0
+
+    def look(self, value: Any, *, depth: int) -> None:
+        self.values += 1
+        if depth > MAX_DEPTH:
+            raise _misfit(self._tool, "arguments/depth", f"they are nested more than {MAX_DEPTH} deep")
+        if self.values > MAX_VALUES:
+            raise _misfit(self._tool, "arguments/size", f"they hold more than {MAX_VALUES} values")
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                _text(self._tool, name)
+                self.look(inner, depth=depth + 1)
+        elif isinstance(value, list):
+            for inner in value:
+                self.look(inner, depth=depth + 1)
+        else:
+            _scalar(self._tool, value)
 
 
 def _scalar(tool: str, value: Any) -> None:
@@ -149,17 +164,3 @@ def _repository(raw: str, own: str) -> str:
 
 def _misfit(tool: str, rule: str, why: str) -> Refusal:
     return Refusal((rule,), f"arguments of {tool}: {why}", f"The arguments of {tool} do not fit: {why}.")
-
-
-def _validator_of(tool: ToolDefinition) -> Draft202012Validator:
-    """Made once for a definition: another one of the same name, however alike, gets its own."""
-    known = _VALIDATORS.get(tool.name)
-    if known is None or known[0] is not tool:
-        if len(_VALIDATORS) >= MAX_VALIDATORS:
-            _VALIDATORS.clear()
-        made = Draft202012Validator({**tool.input_schema, "additionalProperties": False})
-        known = _VALIDATORS[tool.name] = (tool, made)
-    return known[1]
-
-
-_VALIDATORS: dict[str, tuple[ToolDefinition, Draft202012Validator]] = {}

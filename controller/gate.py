@@ -1,7 +1,8 @@
 """The one way out: every effect on the world passes here, in this order, whoever asks.
 
-Stops and freezes; the agent's grant; the intent with its reasons, durable; the act, within its deadline; the outcome,
-durable. An effect is a stream of its own whose first entry is the intent, so a key can be claimed once. A worker that
+Stops and freezes; the agent's grant; the intent with its reasons, durable; all of that once more; the act, within its
+deadline; the outcome, durable. A revocation is held against the append of the intent, and looked for right before the
+act. An effect is a stream of its own whose first entry is the intent, so a key can be claimed once. A worker that
 finds an open intent waits for its deadline (unless its owner is known to be dead), claims it with a higher fence, looks
 whether the world has it already, asks whether it is still allowed, and only then acts. What can neither be found nor
 repeated is `unknown`, and a person's to settle.
@@ -31,6 +32,7 @@ from controller.domain.ids import (
     StreamId,
     digest_of,
     effect_stream,
+    kind_of,
     session_behind,
 )
 from controller.domain.verbs import Port, Verb
@@ -62,6 +64,25 @@ class Grants(Protocol):
 
 
 async def _at_once(_: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is asked for, and by whom."""
+
+    agent: str
+    verb: Verb
+    subject: StreamId
+    caller: Caller
+    sessions: tuple[StreamId, ...]  # of the session that acts and of its lenders. Empty: no session acts
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Scopes whose stop stands in the way: of forward verbs every one, of safe ones the sessions' own."""
+        own = tuple(f"session:{session_behind(stream)}" for stream in self.sessions)
+        if self.verb.direction != "forward":
+            return own
+        return (*_stops(self.agent, self.verb), *own)
 
 
 class EffectGate:
@@ -106,8 +127,9 @@ class EffectGate:
         decision: Decision,
         subject: StreamId,
         on_behalf_of: str | None = None,
+        sessions: tuple[StreamId, ...] = (),
     ) -> Outcome:
-        """Decide, record, act, record.
+        """Decide, record, decide again, act, record.
 
         Raises Refused when this agent may not, Permanent when the key means something else already.
         """
@@ -118,11 +140,13 @@ class EffectGate:
             effect = fx.fold(key, await self._log.read(effect_stream(key)))
             _same_intent(effect, verb)
             caller = Caller(_principal(agent, subject), self._grants.digest, on_behalf_of)
+            own = (subject,) if session_behind(subject) is not None else ()
+            wish = _Wish(agent, verb, subject, caller, tuple(dict.fromkeys((*own, *sessions))))
             match effect.state:
                 case fx.EffectState.ABSENT:
-                    return await self._intend(agent, verb, effect, decision, subject=subject, caller=caller)
+                    return await self._intend(wish, effect, decision)
                 case fx.EffectState.OPEN:
-                    return await self._take_over(agent, verb, effect, subject=subject, caller=caller)
+                    return await self._take_over(wish, effect)
                 case _:
                     return await self._settled(verb, effect)
         finally:
@@ -142,11 +166,9 @@ class EffectGate:
         wanted = scopes(agent=agent, repository=repository, service=service, branch=branch)
         return first_block(await self._log.control(), wanted)
 
-    async def _intend(
-        self, agent: str, verb: Verb, effect: fx.Effect, decision: Decision, *, subject: StreamId, caller: Caller
-    ) -> Outcome:
-        stops = _stops(agent, verb)
-        guards: tuple[Guard, ...] = (NotStopped(stops),) if verb.direction == "forward" else ()
+    async def _intend(self, wish: _Wish, effect: fx.Effect, decision: Decision) -> Outcome:
+        agent, verb, subject, stops = wish.agent, wish.verb, wish.subject, wish.stops
+        guards: tuple[Guard, ...] = (NotStopped(stops),) if stops else ()
         if guards and (block := first_block(await self._log.control(), stops)):
             return block
         grant = self._granted(agent, verb, subject)
@@ -165,14 +187,12 @@ class EffectGate:
             allowed_by=grant.rules,
         )
         stream = effect_stream(effect.key)
-        kept = await self._log.append([Draft(stream, intent)], expect={stream: 0}, by=caller, guards=guards)
+        kept = await self._log.append([Draft(stream, intent)], expect={stream: 0}, by=wish.caller, guards=guards)
         if isinstance(kept, Rejected):
             if isinstance(kept.guard, NotStopped):
                 return first_block(await self._log.control(), stops) or Blocked(ALL_SCOPE, kept.reason)
             return Pending(intent.deadline)
-        return await self._do(
-            verb, fx.fold(effect.key, await self._log.read(stream)), caller, how="acted", at=kept.index
-        )
+        return await self._do(wish, fx.fold(effect.key, await self._log.read(stream)), at=kept.index)
 
     def _granted(self, agent: str, verb: Verb, subject: StreamId) -> Grant:
         """Raises Refused."""
@@ -185,9 +205,8 @@ class EffectGate:
             )
         return grant
 
-    async def _take_over(
-        self, agent: str, verb: Verb, effect: fx.Effect, *, subject: StreamId, caller: Caller
-    ) -> Outcome:
+    async def _take_over(self, wish: _Wish, effect: fx.Effect) -> Outcome:
+        verb, caller = wish.verb, wish.caller
         now = self._clock.now()
         if effect.deadline is None:
             raise Permanent(f"effect {effect.key} is open without a deadline", "Run `flyball log verify`")
@@ -210,41 +229,55 @@ class EffectGate:
             return Pending(claim.deadline)  # nobody acts before somebody has looked
         if found is not None:
             return await self._done(mine, found, "found", caller, kept.index)
-        return await self._still_wanted(agent, verb, mine, subject, caller) or await self._do(
-            verb, mine, caller, how="acted", at=kept.index
-        )
+        return await self._do(wish, mine, at=kept.index)
 
-    async def _still_wanted(
-        self, agent: str, verb: Verb, mine: fx.Effect, subject: StreamId, caller: Caller
-    ) -> Outcome | None:
-        """Work that lay about is authorised again when it runs. None: it may go on; else it ends, and nothing was done.
+    async def _still_wanted(self, wish: _Wish, mine: fx.Effect) -> Outcome | None:
+        """Authorised again at the last moment, also where the work lay about. None: it may go on.
 
-        A stop leaves it open: it goes on when the stop is lifted, or is looked for again.
+        A stop leaves the intent open: it goes on when the stop is lifted, or is looked for again. What is over for good
+        (a revoked session, a retired program, a grant taken back) ends it, and nothing was done.
         """
-        stops = _stops(agent, verb)
-        if verb.direction == "forward" and (block := first_block(await self._log.control(), stops)):
+        control = await self._log.control()
+        over = await self._over(wish.sessions, control)
+        if not over and (block := first_block(control, wish.stops)):
             return block
         try:
-            self._granted(agent, verb, subject)
+            self._granted(wish.agent, wish.verb, wish.subject)
         except Refused as no:
-            reason = f"it had not happened, and is not allowed any more: {no.message}"
-            return await self._end(mine, e.EffectFailed(fence=mine.fence, reason=reason[:600]), Failed(reason), caller)
-        return None
+            over = over or no.message
+        if not over:
+            return None
+        reason = f"it had not happened, and is not allowed any more: {over}"
+        failed = e.EffectFailed(fence=mine.fence, reason=reason[:600])
+        return await self._end(mine, failed, Failed(reason), wish.caller)
 
-    async def _do(self, verb: Verb, effect: fx.Effect, caller: Caller, *, how: str, at: int) -> Outcome:
+    async def _over(self, sessions: tuple[StreamId, ...], control: list[ControlRow]) -> str:
+        """Why none of these sessions' chain may act any more. "": it may."""
+        named = {f"session:{session_behind(stream)}" for stream in sessions}
+        if any(row.scope in named and row.state == "revoked" for row in control):
+            return "the session, or one that lent it its authority, has been revoked"
+        outside = [stream for stream in sessions if kind_of(stream) == "client"]
+        for stream in (*outside, *(StreamId(stream.rpartition("/")[0]) for stream in outside)):
+            row = await self._log.stream(stream)
+            if row is not None and row.terminal:
+                return "the program, or its session, has been retired or has ended"
+        return ""
+
+    async def _do(self, wish: _Wish, effect: fx.Effect, *, at: int) -> Outcome:
+        verb, caller = wish.verb, wish.caller
         try:
-            result = await self._bounded(self._published_and_acted(verb, effect.key, at), verb)
+            async with asyncio.timeout(max(1, verb.deadline_s - ACT_MARGIN_S)):
+                if verb.direction == "forward":
+                    await self._covered(at)
+                if (no := await self._still_wanted(wish, effect)) is not None:
+                    return no
+                result = await self._hands[verb.port].act(effect.key, verb)
         except Permanent as no:
             return await self._end(effect, await self._refused(effect, str(no)), Failed(str(no)), caller)
         except (Temporary, TimeoutError):
             # It may or may not have happened. The intent stays open; after the deadline somebody claims it and looks.
             return Pending(effect.deadline or self._clock.now())
-        return await self._done(effect, result, how, caller, at)
-
-    async def _published_and_acted(self, verb: Verb, key: EffectKey, at: int) -> Any:
-        if verb.direction == "forward":
-            await self._covered(at)
-        return await self._hands[verb.port].act(key, verb)
+        return await self._done(effect, result, "acted", caller, at)
 
     async def _refused(self, effect: fx.Effect, said: str) -> e.EffectFailed:
         """A build that failed and an instance that died quote what others wrote: their words go sealed."""

@@ -20,6 +20,7 @@ from controller.domain.decision import Decision
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft, Entry
+from controller.domain.guards import NotStopped
 from controller.domain.ids import (
     CONTROL,
     DeliveryId,
@@ -33,7 +34,7 @@ from controller.domain.ids import (
     people_stream,
 )
 from controller.errors import Refused, Unavailable
-from controller.ports import Badge, Log, Receipt, Seals
+from controller.ports import Badge, Log, Receipt, Rejected, Seals
 from controller.provenance.trailers import title_of
 
 ATTEMPTS = 10  # at an append whose streams move on meanwhile
@@ -161,8 +162,15 @@ class AgentRequests:
         """Write a proposal down. False: the very same rules have been proposed already."""
         entries = await self._log.read(stream)
         if not entries:
-            kept = await self._log.append([Draft(stream, proposed)], expect={stream: 0}, by=self._caller(place.badge))
-            entries = [] if isinstance(kept, Receipt) else await self._log.read(stream)
+            kept = await self._log.append(
+                [Draft(stream, proposed)],
+                expect={stream: 0},
+                by=self._caller(place.badge),
+                guards=_unrevoked(place.badge),
+            )
+            if isinstance(kept, Rejected):
+                _unless_revoked(kept)
+                entries = await self._log.read(stream)
         return not entries or _stands(entries, place.key)
 
     async def reason(self, place: Place, why: Decision) -> None:
@@ -188,9 +196,12 @@ class AgentRequests:
             drafts, expect = await plan()
             if not drafts:
                 return
-            kept = await self._log.append(drafts, expect=expect, by=self._caller(place.badge))
+            kept = await self._log.append(
+                drafts, expect=expect, by=self._caller(place.badge), guards=_unrevoked(place.badge)
+            )
             if isinstance(kept, Receipt):
                 return
+            _unless_revoked(kept)
         raise Unavailable("the log is too busy to write to", "Try again")
 
     async def _say(self, place: Place, deliveries: Sequence[DeliveryId], event: e.AgentActed) -> None:
@@ -282,6 +293,16 @@ def standing(control: Sequence[Entry], scope: str) -> list[str]:
             case e.Resumed(scope=at) if at == scope:
                 who.clear()
     return who
+
+
+def _unrevoked(badge: Badge) -> tuple[NotStopped]:
+    """Held against the append itself: a person may revoke the session after its call was allowed."""
+    return (NotStopped(tuple(f"session:{link.session}" for link in badge.chain)),)
+
+
+def _unless_revoked(no: Rejected) -> None:
+    if isinstance(no.guard, NotStopped):
+        raise Refused("this session, or one that lent it its authority, has been revoked", rules=("control/revoked",))
 
 
 def _stands(entries: Sequence[Entry], event_id: str) -> bool:

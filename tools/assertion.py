@@ -21,6 +21,7 @@ MAX_ASSERTION = 8_192  # characters
 MAX_JTI = 200
 ED25519_BYTES = 32
 MIN_RSA_BITS, MAX_RSA_BITS = 2_048, 8_192
+BINDING = frozenset({"act", "cnf"})  # of a key that was not shown, or by another than its subject
 TYPES = frozenset({"JWT", "client-authentication+jwt"})
 
 
@@ -49,7 +50,11 @@ def verified(
     options: Any = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
     try:
         header = jwt.get_unverified_header(assertion)
-        if header.get("typ", "JWT") not in TYPES or header.get("alg") not in algorithms_of(public_key):
+        if (
+            "crit" in header
+            or header.get("typ", "JWT") not in TYPES
+            or header.get("alg") not in algorithms_of(public_key)
+        ):
             return None
         options["require"] = ["iss", "sub", "aud", "exp", "jti"]
         claims = jwt.decode(
@@ -61,10 +66,13 @@ def verified(
 
 
 def _in_time(claims: dict[str, Any], client: str, now: datetime) -> Assertion | None:
-    at, ends, begins, jti = now.timestamp(), claims["exp"], claims.get("nbf", 0), claims["jti"]
-    if claims["sub"] != client or type(ends) not in (int, float) or type(begins) not in (int, float):
+    at, ends, jti = now.timestamp(), claims["exp"], claims["jti"]
+    begins, issued = claims.get("nbf", 0), claims.get("iat", 0)
+    if claims["sub"] != client or any(type(time) not in (int, float) for time in (ends, begins, issued)):
         return None
-    if not at < ends <= at + MAX_LIFE_S + LEEWAY_S or begins > at + LEEWAY_S:
+    if BINDING & claims.keys() or max(begins, issued) > at + LEEWAY_S:
+        return None
+    if not at < ends <= at + MAX_LIFE_S + LEEWAY_S:
         return None
     if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
         return None

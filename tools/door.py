@@ -29,6 +29,7 @@ UNSUPPORTED_VERSION = -32022  # MCP 2026-07-28, errors
 MAX_VERSION = 40  # characters of a revision's name that are told back
 OLD_VERSIONS = frozenset({"2024-11-05", "2025-03-26", "2025-06-18"})
 MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_BRACKETS = 200_000  # each may open an object, and each object is looked through for double keys: some 60 ms
 MAX_HEADERS = 64
 MAX_TOKEN = 16 * 1024  # characters; an external issuer's can be long
 RETRY_S = 5
@@ -166,6 +167,8 @@ def resource_of(public_url: str, port: int) -> str:
 
 def one_object(body: bytes) -> dict[str, Any]:
     """The body as the one JSON object that it can be read as. Raises No."""
+    if body.count(b"{") + body.count(b"[") > MAX_BRACKETS:
+        raise No(400, f"the body has more than {MAX_BRACKETS} opening brackets")
     try:
         decoded = json.loads(body.decode(), object_pairs_hook=_no_double_keys, parse_constant=_no_constant)
     except (ValueError, RecursionError):

@@ -49,6 +49,7 @@ class Effects:
                 decision=decision,
                 subject=badge.stream,
                 on_behalf_of=badge.on_behalf_of or None,
+                sessions=tuple(link.stream for link in badge.chain),
             )
         except Refused as no:
             raise NotPossible(f"{verb.name} was refused") from no

@@ -294,6 +294,7 @@ class GitDoor:
                 decision=decision,
                 subject=badge.stream,
                 on_behalf_of=badge.on_behalf_of or None,
+                sessions=tuple(link.stream for link in badge.chain),
             )
         except Refused as no:
             raise _RefusedError("the gate refused the move", no.rules) from no

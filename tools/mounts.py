@@ -190,6 +190,7 @@ class MountBelt:
                 decision=_decision(verb, offered, badge.session),
                 subject=badge.stream,
                 on_behalf_of=badge.on_behalf_of,
+                sessions=tuple(link.stream for link in badge.chain),
             )
         except Refused as no:
             raise NotPossible(f"the call of {name_of(verb.mount, verb.tool)} was refused") from no

@@ -1,18 +1,27 @@
-"""One regular expression over some texts, in a process of its own: nothing else stops one that backtracks without end.
+"""One regular expression over some texts, by name in a process of its own (`controller.confined`).
 
-Run as a script, isolated and without site-packages. In on stdin: {"pattern": ..., "texts": [...], "limit": ...}; out on
-stdout: [[text, line], ...] counted from 0 and from 1, or {"error": ...} when the pattern is none.
+Nothing else stops an expression that backtracks without end: it holds the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import Any
 
+MATCHING = "tools.regex_worker:matching"
 
-def matching_lines(pattern: str, texts: list[str], limit: int) -> Any:
+
+def matching(payload: bytes) -> bytes:
+    """In: {"pattern": ..., "texts": [...], "limit": ...}. Out: [[text, line], ...], or {"error": ...}.
+
+    Texts are counted from 0 and lines from 1; an error says why the pattern is not valid.
+    """
+    asked = json.loads(payload)
+    return json.dumps(_matching_lines(asked["pattern"], asked["texts"], asked["limit"])).encode()
+
+
+def _matching_lines(pattern: str, texts: list[str], limit: int) -> Any:
     try:
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as wrong:
@@ -25,8 +34,3 @@ def matching_lines(pattern: str, texts: list[str], limit: int) -> Any:
                 if len(found) >= limit:
                     return found
     return found
-
-
-if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    json.dump(matching_lines(asked["pattern"], asked["texts"], asked["limit"]), sys.stdout)

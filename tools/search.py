@@ -1,22 +1,21 @@
-"""Search in the texts of a tree: plain text, or a regular expression in a child process that is killed when slow."""
+"""Search in the texts of a tree: plain text, or a regular expression in a child process with limits."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from controller.confined import NotParsed, Why, confined
 from tools.belt import NotPossible, lines_of
+from tools.regex_worker import MATCHING
 from tools.tree import Tree
 
 MAX_SEARCHED_BYTES = 16 * 1024 * 1024
 MAX_HITS = 200
 MAX_LINE_CHARS = 400
 REGEX_S = 5.0
-WORKER = Path(__file__).with_name("regex_worker.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +84,13 @@ def _plainly(pattern: str, texts: dict[str, str]) -> list[tuple[int, int]]:
 
 async def _by_regex(pattern: str, texts: list[str]) -> list[tuple[int, int]]:
     asked = json.dumps({"pattern": pattern, "texts": texts, "limit": MAX_HITS}).encode()
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-S",
-        str(WORKER),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={},
-    )
     try:
-        out, _ = await asyncio.wait_for(worker.communicate(asked), REGEX_S)
-    except TimeoutError:
-        raise NotPossible(f"the expression took longer than {REGEX_S:g} s; search for plain text instead") from None
-    finally:
-        if worker.returncode is None:
-            worker.kill()
-            await worker.wait()
-    answer = json.loads(out) if out else {"error": "it could not be run"}
+        answer = json.loads(await confined(MATCHING, asked, seconds=REGEX_S))
+    except NotParsed as no:
+        if no.why is Why.TIME:
+            words = f"the expression took longer than {REGEX_S:g} s; search for plain text instead"
+            raise NotPossible(words) from None
+        raise NotPossible(f"the expression cannot be run: {no.message}") from no
     if isinstance(answer, dict):
         raise NotPossible(f"the pattern is no regular expression: {answer['error'][:200]}")
     return [(at, number) for at, number in answer]

@@ -34,6 +34,10 @@ FETCH_S = 5.0
 KEPT_S = 600
 AGAIN_S = 60
 MAX_SCOPES = 100
+LEEWAY_S = 30  # that two clocks may differ
+# Claims that make a token less than a bearer's: bound to a key that its sender must show (RFC 7800, RFC 9449), or used
+# by another than its subject (RFC 8693). Neither is checked here, so such a token counts for nothing.
+BINDING = frozenset({"cnf", "act"})
 WAY_OUT = "Look at gateway.issuer in flyball.toml, and whether the issuer answers"
 
 
@@ -96,14 +100,18 @@ class IssuerTokens:
 
     def _proven(self, claims: dict[str, Any]) -> Proven | None:
         """Times are checked against the clock of the house: never a token that is good for ever."""
-        at, ends, begins = self._clock.now().timestamp(), claims["exp"], claims.get("nbf", 0)
+        at = self._clock.now().timestamp()
         client, scope = claims.get(self._section.client_claim), claims.get("scope", "")
-        if type(ends) not in (int, float) or type(begins) not in (int, float) or not begins <= at < ends < 2**40:
-            return None
         if not isinstance(client, str) or not isinstance(scope, str):
             return None
-        ends = min(ends, at + tokens.MAX_SECONDS)
+        if BINDING & claims.keys() or not _now(claims, at) or not self._speaks_for(client, claims.get("sub")):
+            return None
+        ends = min(claims["exp"], at + tokens.MAX_SECONDS)
         return Proven(client, tuple(scope.split()[:MAX_SCOPES]), datetime.fromtimestamp(ends, UTC))
+
+    def _speaks_for(self, client: str, subject: object) -> bool:
+        """A token of another subject lets a program act for a person, which nobody here has agreed to."""
+        return subject == self._section.subjects.get(client, client)
 
     # --- keys --------------------------------------------------------------------------------------------------------
 
@@ -156,6 +164,14 @@ class Outsiders:
         return await self._clients.standing(badge)
 
 
+def _now(claims: dict[str, Any], at: float) -> bool:
+    """Whether the token's own times have it count now. One that was issued later is of a clock that is wrong."""
+    ends, begins, issued = claims["exp"], claims.get("nbf", 0), claims.get("iat", 0)
+    if any(type(time) not in (int, float) for time in (ends, begins, issued)):
+        return False
+    return bool(begins <= at < ends < 2**40 and issued <= at + LEEWAY_S)
+
+
 def _header(token: str) -> dict[str, str] | None:
     """None: nothing that an issuer could have signed for us."""
     if not 0 < len(token) <= MAX_TOKEN or token.count(".") != 2:  # noqa: PLR2004 - header, claims, signature
@@ -165,8 +181,8 @@ def _header(token: str) -> dict[str, str] | None:
     except (jwt.PyJWTError, ValueError, RecursionError):
         return None
     kind, algorithm, kid = header.get("typ"), header.get("alg"), header.get("kid")
-    if not isinstance(kind, str) or kind.lower() not in TYPES:
-        return None
+    if not isinstance(kind, str) or kind.lower() not in TYPES or "crit" in header:
+        return None  # we understand none of the extensions that may be critical
     return header if algorithm in ALGORITHMS and isinstance(kid, str) and kid else None
 
 

@@ -42,21 +42,41 @@ class SharedLimits:
         self._held: dict[tuple[str, int], _Held] = {}
         self._db: sqlite3.Connection | None = None  # None: not opened yet
         self._one_at_a_time = threading.Lock()
+        self._one_reservation = asyncio.Lock()
 
     async def take(self, who: str, *, limit: int, window_s: int) -> float:
-        at = self._clock.now().timestamp()
-        window = int(at // window_s)
+        while True:
+            at = self._clock.now().timestamp()
+            if self._handed_out(who, window_s, int(at // window_s)):
+                return 0.0
+            # a caller that goes away leaves what was reserved for it to the others
+            window, some = await asyncio.shield(self._more(who, limit, window_s))
+            if not some:
+                return max(1.0, (window + 1) * window_s - at)
+
+    def _handed_out(self, who: str, window_s: int, window: int) -> bool:
         held = self._held.get((who, window_s))
-        if held is not None and held.window >= window and held.left > 0:
-            held.left -= 1
-            return 0.0
-        window, granted = await asyncio.to_thread(self._reserve, f"{who}/{window_s}", window, limit)
-        if granted == 0:
-            return max(1.0, (window + 1) * window_s - at)
-        if len(self._held) >= MAX_HELD:
-            self._held.clear()  # what was held is lost, and nobody gets more than the limit
-        self._held[who, window_s] = _Held(window, granted - 1)
-        return 0.0
+        if held is None or held.window < window or held.left <= 0:
+            return False
+        held.left -= 1
+        return True
+
+    async def _more(self, who: str, limit: int, window_s: int) -> tuple[int, bool]:
+        """The window that is counted in, and whether there is something to hand out in it.
+
+        One reservation at a time: of many first calls, one reserves and the others find what it has left.
+        """
+        async with self._one_reservation:
+            window = int(self._clock.now().timestamp() // window_s)
+            held = self._held.get((who, window_s))
+            if held is not None and held.window >= window and held.left > 0:
+                return held.window, True
+            window, granted = await asyncio.to_thread(self._reserve, f"{who}/{window_s}", window, limit)
+            if granted:
+                if len(self._held) >= MAX_HELD:
+                    self._held.clear()  # what was held is lost, and nobody gets more than the limit
+                self._held[who, window_s] = _Held(window, granted)
+            return window, granted > 0
 
     def close(self) -> None:
         with self._one_at_a_time:

@@ -74,8 +74,13 @@ class Gate(Protocol):
         decision: Decision,
         subject: StreamId,
         on_behalf_of: str | None = None,
+        sessions: tuple[StreamId, ...] = (),
     ) -> Outcome:
-        """Decide, record, act, record. Raises Refused when this agent may not."""
+        """Decide, record, decide again, act, record. Raises Refused when this agent may not.
+
+        `sessions`: the streams of the session that acts and of those that lent it its authority, of which none may have
+        been revoked, not even since this call was allowed. Empty: the subject's own, if it is a session.
+        """
         ...
 
     async def blocked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -99,3 +100,41 @@ async def test_when_the_count_cannot_be_reached_nobody_is_let_through(clock: Clo
     for limits in (broken, down):
         with pytest.raises(Unavailable, match="shared count of calls"):
             await limits.take("session/shop-1/1", limit=100, window_s=60)
+
+
+async def test_of_forty_first_calls_at_once_none_is_lost_to_another(another: Controllers) -> None:
+    limits = another()
+    waits = await asyncio.gather(*(limits.take("session/shop-1/1", limit=60, window_s=60) for _ in range(40)))
+    assert waits.count(0.0) == 40
+    assert await through(limits, 40, limit=60) == 20
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_however_calls_interleave_exactly_the_limit_passes_in_each_window(
+    another: Controllers, clock: Clock, seed: int
+) -> None:
+    """At one controller, where nothing that was reserved can be left over at another."""
+    chance, limits = random.Random(seed), another()
+    limit = chance.choice([1, 2, 19, 20, 21, 60, 133])
+    for _ in range(4):
+        calls = [limits.take(f"role/{at % 2}", limit=limit, window_s=60) for at in range(2 * limit + 20)]
+        chance.shuffle(calls)
+        waits = await asyncio.gather(*calls)
+        assert waits.count(0.0) == 2 * limit
+        clock.at += timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_callers_that_go_away_neither_widen_the_limit_nor_use_it_up(another: Controllers, seed: int) -> None:
+    """A cancelled call may have counted, or not; the others get all that it left."""
+    chance, limits, limit = random.Random(seed), another(), 60
+    tasks = [asyncio.create_task(limits.take("role/author", limit=limit, window_s=60)) for _ in range(50)]
+    for _ in range(chance.randrange(20)):
+        await asyncio.sleep(0)
+    gone = chance.sample(tasks, 15)
+    for task in gone:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    passed = outcomes.count(0.0)
+    later = await through(limits, 2 * limit, who="role/author", limit=limit)
+    assert limit - len(gone) <= passed + later <= limit

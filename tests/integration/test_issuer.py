@@ -59,19 +59,37 @@ class Issuer:
         ]
         return Response(json.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "shared"}, *published]}))
 
-    def token(self, house: House, *, key: Any = RSA, kid: str = "one", typ: str = "at+jwt", **changed: Any) -> str:
+    def token(
+        self,
+        house: House,
+        *,
+        key: Any = RSA,
+        kid: str = "one",
+        typ: str = "at+jwt",
+        crit: list[str] | None = None,
+        **changed: Any,
+    ) -> str:
         now = int(house.replica.clock.now().timestamp())
+        changed = {name: now + value.s if isinstance(value, FromNow) else value for name, value in changed.items()}
         claims = {
             "iss": self.url,
             "aud": house.resource,
             "exp": now + 300,
             "iat": now,
+            "sub": "build_bot",
             "client_id": "build_bot",
             "scope": "workspace:read deploy:write",
         } | changed
         claims = {name: value for name, value in claims.items() if value is not None}
         algorithm = "HS256" if isinstance(key, str) else "RS256"
-        return jwt.encode(claims, key, algorithm=algorithm, headers={"typ": typ, "kid": kid})
+        return jwt.encode(
+            claims, key, algorithm=algorithm, headers={"typ": typ, "kid": kid, **({"crit": crit} if crit else {})}
+        )
+
+
+@dataclass(frozen=True)
+class FromNow:
+    s: int
 
 
 class Serving(uvicorn.Server):
@@ -150,6 +168,22 @@ async def test_an_issuers_token_lets_a_registered_client_in_as_far_as_both_go(fe
         {"client_id": None},
         {"client_id": ["build_bot"]},
         {"scope": ["workspace:read"]},
+        {"sub": "alice"},
+        {"sub": None},
+        {"sub": ["build_bot"]},
+        {"sub": "BUILD_BOT"},
+        {"act": {"sub": "build_bot"}},
+        {"act": {"sub": "stranger", "act": {"sub": "build_bot"}}},
+        {"act": {}},
+        {"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}},
+        {"cnf": {"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}},
+        {"cnf": {}},
+        {"iat": FromNow(31)},
+        {"iat": FromNow(86_400)},
+        {"iat": "today"},
+        {"iat": True},
+        {"nbf": FromNow(1)},
+        {"crit": ["b64"]},
         {"typ": "id+jwt"},
         {"typ": "dpop+jwt"},
         {"kid": "two"},
@@ -161,6 +195,29 @@ async def test_a_token_that_proves_nothing_to_us_lets_nobody_in(federated: Feder
     answer = await federated.house.call(federated.issuer.token(federated.house, **changed))
     assert answer.status_code == 401
     assert await federated.house.replica.log.live("client/build_bot/") == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"iat": FromNow(30)}, {"iat": FromNow(-200)}, {"iat": None}, {"nbf": FromNow(0)}, {"may_act": {"sub": "x"}}],
+)
+async def test_a_token_up_to_the_bit_that_refuses_the_others_lets_its_client_in(
+    federated: Federated, changed: dict[str, Any]
+) -> None:
+    assert (await federated.house.call(federated.issuer.token(federated.house, **changed))).status_code == 200
+
+
+async def test_an_issuer_may_know_a_client_by_a_subject_that_the_operator_names(federated: Federated) -> None:
+    federated.tokens._section = federated.tokens._section.model_copy(update={"subjects": {"build_bot": "7f3a"}})
+    house, issuer = federated.house, federated.issuer
+    assert (await house.call(issuer.token(house, sub="7f3a"))).status_code == 200
+    assert (await house.call(issuer.token(house, sub="build_bot"))).status_code == 401
+
+
+async def test_a_token_of_the_issuer_is_no_bearer_under_another_scheme(federated: Federated) -> None:
+    token = federated.issuer.token(federated.house)
+    assert (await federated.house.call(token, scheme="DPoP")).status_code == 401
+    assert (await federated.house.call(token)).status_code == 200
 
 
 async def test_a_token_without_scopes_may_do_nothing(federated: Federated) -> None:

@@ -280,3 +280,26 @@ async def test_reverts_are_bounded_in_depth_and_number(desk: Desk, bounds: Bound
     with pytest.raises(Refused, match=words):
         await desk.requests_within(bounds).revert(at(badge, 1), FIRST, "users complain")
     assert await desk.log.stream(delivery_stream(undo_of(FIRST))) is None
+
+
+# --- revoked meanwhile ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("act", ["hold", "stop", "revert", "reason"])
+async def test_nothing_that_a_session_says_is_taken_down_once_it_is_revoked(desk: Desk, act: str) -> None:
+    await desk.merged(FIRST)
+    badge = await desk.session()
+    place = at(badge, 0)
+    acts = {
+        "hold": lambda: desk.requests.hold(place, [FIRST], "wait", WHY),
+        "stop": lambda: desk.requests.stop(place, SERVICE, WHY),
+        "revert": lambda: desk.requests.revert(place, FIRST, "it is bad"),
+        "reason": lambda: desk.requests.reason(place, WHY),
+    }
+    await desk.add(CONTROL, sample(e.SessionRevoked, session=badge.session))
+    before = (await desk.log.head()).size
+    with pytest.raises(Refused, match="has been revoked"):
+        await acts[act]()
+    assert (await desk.log.head()).size == before
+    other = await desk.session("other")
+    assert await desk.requests.stop(at(other, 0), SERVICE, WHY)
