@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.counts import MOST_GAUGES
@@ -36,6 +36,9 @@ Usd = Annotated[float, Field(gt=0, le=100_000)]
 Metric = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]{0,199}$")]
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}$")]
 Matcher = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}(=~|!~|!=|=)[^\n]{0,200}$")]  # value unquoted
+HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?:[1-9][0-9]{0,4}$")]
+Places = Annotated[tuple[HostPort, ...], Field(max_length=64)]  # what code in the sandbox may reach
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 # No agent may touch what decides what agents may do, nor what runs outside the sandbox.
 PROTECTED = (
     ".github/**",
@@ -81,10 +84,32 @@ class TestSection(Section):
     seconds: Seconds = 600
     slots: Annotated[int, Field(ge=1, le=64)] = 2
     plugins: bool = True  # False: pytest loads only the plugins that the repository names itself
+    network: Places = ()
 
 
 class BuildSection(Section):
     command: Argv | None = None  # None: the tree itself is what is deployed
+    network: Places = ()
+
+
+class SandboxSection(Section):
+    """Where code that somebody else wrote runs: tests, builds, instances."""
+
+    rung: Literal["best", "bubblewrap", "namespaces", "plain"] = "best"  # of those that isolate
+    unsafe_accept_plain: bool = False  # True: where none starts, such code runs as whoever runs Flyball
+
+
+class SecretSection(Section):
+    """Where a service's secret lies; the value never stands here."""
+
+    file: Path | None = None  # relative to flyball.toml. None: `command` prints it
+    command: Annotated[tuple[str, ...], Field(max_length=64)] = ()  # of a secret store. Empty: it lies in `file`
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SecretSection:
+        if (self.file is None) == (not self.command):
+            raise ValueError("names neither one file nor one command: set `file` or `command`")
+        return self
 
 
 class ServiceSection(Section):
@@ -102,6 +127,9 @@ class ServiceSection(Section):
     probe_rps: Annotated[float, Field(ge=0, le=50)] = 0
     python: str = ""
     env: dict[str, str] = Field(default_factory=dict)
+    secrets: Annotated[dict[VariableName, SecretSection], Field(max_length=64)] = Field(default_factory=dict)
+    network: Places = ()
+    reads: Annotated[tuple[Path, ...], Field(max_length=16)] = ()  # relative to flyball.toml
     judge_process: bool = False  # True: canaries are judged by a process of their own, which may only look
 
 
@@ -248,6 +276,7 @@ class Settings(Section):
     test: TestSection = TestSection()
     build: BuildSection = BuildSection()
     service: ServiceSection | None = None  # None: nothing is deployed
+    sandbox: SandboxSection = SandboxSection()
     prometheus: PrometheusSection = PrometheusSection()
     rollout: RolloutPlan = RolloutPlan()
     judge: JudgeConfig = JudgeConfig()
@@ -333,9 +362,26 @@ def parse(raw: dict[str, Any], where: str = FILE) -> Settings:
             raise ConfigError(
                 f"{where}: {key} is {value!r}", "Use lower-case letters, digits, dots, dashes and underscores"
             )
+    _check_sandboxed(settings, where)
     if settings.service is not None and settings.service.telemetry == "prometheus":
         _check_prometheus(settings, where)
     return settings
+
+
+def _check_sandboxed(settings: Settings, where: str) -> None:
+    """What code in the sandbox may reach never is our own door for agents."""
+    service = settings.service
+    own = {f"{host}:{settings.gateway.port}" for host in ("127.0.0.1", "localhost")} if settings.gateway.port else set()
+    for key, places in (
+        ("test.network", settings.test.network),
+        ("build.network", settings.build.network),
+        ("service.network", service.network if service else ()),
+    ):
+        if found := sorted(own & set(places)):
+            raise ConfigError(f"{where}: {key} has {found[0]}, which is gateway.port", "Take it out")
+    twice = sorted(set(service.env) & set(service.secrets)) if service else []
+    if twice:
+        raise ConfigError(f"{where}: service.env and service.secrets both have {twice[0]!r}", "Keep it in secrets")
 
 
 def _check_prometheus(settings: Settings, where: str) -> None:

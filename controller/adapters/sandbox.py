@@ -84,20 +84,23 @@ class Sandbox:
 
     @classmethod
     async def best(cls) -> Sandbox:
-        """The best rung that starts on this machine. Takes about 0.1 s; do it once."""
-        return (await cls.available())[0]
+        """The best rung that starts on this machine, be it the plain one. Takes about 0.1 s; do it once."""
+        return await anext(cls._starting())
 
     @classmethod
     async def available(cls) -> list[Sandbox]:
         """Every rung that starts here, best first. The plain one always does."""
-        rungs, why = [], ""
+        return [one async for one in cls._starting()]
+
+    @classmethod
+    async def _starting(cls) -> AsyncIterator[Sandbox]:
+        why = ""
         for rung in Rung:
             sandbox = cls(rung, why)
             refusal = await sandbox._refusal()
             if not refusal:
-                rungs.append(sandbox)
-            why = why or refusal
-        return rungs
+                yield sandbox
+            why = "; ".join(filter(None, (why, refusal)))
 
     @classmethod
     async def chosen(cls, rung: str, *, accept_plain: bool) -> Sandbox:
@@ -105,18 +108,18 @@ class Sandbox:
 
         The plain rung only if it was accepted, and then it says so in its `isolation`.
         """
-        found = await cls.available()
-        wanted = [one for one in found if rung in {"best", str(one.rung)}]
-        why = found[-1].why or "the plain rung was asked for"
-        if not wanted:
-            raise ConfigError(f"sandbox.rung is {rung!r}, and that does not start here: {why}", f"{_INSTALL}")
-        if wanted[0].rung is not Rung.PLAIN:
-            return wanted[0]
+        best = await cls.best() if rung == "best" else cls(Rung(rung))
+        refusal = await best._refusal() if rung != "best" else ""
+        if refusal:
+            raise ConfigError(f"sandbox.rung is {rung!r}, and {refusal}", _INSTALL)
+        if best.rung is not Rung.PLAIN:
+            return best
+        why = best.why or "sandbox.rung is 'plain'"
         if not accept_plain:
             raise ConfigError(
-                f"no sandbox starts here for code that agents write ({why})",
-                f"{_INSTALL}, or accept that such code runs as you, with your files, keys and network: "
-                "unsafe_accept_plain = true under [sandbox] in flyball.toml (flyball demo --unsafe-accept-plain)",
+                f"no sandbox runs the code that agents write: {why}",
+                f"{_INSTALL}. Or accept that such code runs as you, with your files, keys and network: "
+                "unsafe_accept_plain = true under [sandbox] in flyball.toml, or flyball demo --unsafe-accept-plain",
             )
         return cls(Rung.PLAIN, f"{ACCEPTED}; {why}")
 

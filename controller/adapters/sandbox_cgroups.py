@@ -59,7 +59,9 @@ def found() -> Groups:
 
 def groups_in(mountinfo: str, own: str) -> Groups:
     """`mountinfo` and `own` are the texts of the files in /proc/self that tell of mounts and of our own groups."""
-    ours = {name: path for _, names, path in (line.split(":", 2) for line in own.splitlines()) for name in names.split(",")}
+    ours = {
+        name: path for _, names, path in (line.split(":", 2) for line in own.splitlines()) for name in names.split(",")
+    }
     first, second = _version_1(mountinfo, ours), _version_2(mountinfo, ours.get("", "/"))
     better = first if len(first) >= len(second) else second
     missing = [WORDS[name] for name in CONTROLLERS if name not in better]
