@@ -32,7 +32,8 @@ from controller.ports import (
     Telemetry,
 )
 from controller.recording import Folder
-from controller.settings import SecretSection, Settings, python_of
+from controller.settings import Settings, python_of
+from controller.settings_sandbox import SecretSection
 
 
 def edge_config(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.counts import MOST_GAUGES
@@ -21,6 +21,7 @@ from controller.domain.money import price_of
 from controller.domain.verdict import JudgeConfig
 from controller.errors import ConfigError
 from controller.ports import RepositoryConfig, ServiceConfig
+from controller.settings_sandbox import Places, SandboxSection, SecretSection, Section, VariableName
 from rbac.load import SHIPPED
 
 FILE = "flyball.toml"
@@ -36,9 +37,6 @@ Usd = Annotated[float, Field(gt=0, le=100_000)]
 Metric = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]{0,199}$")]
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}$")]
 Matcher = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}(=~|!~|!=|=)[^\n]{0,200}$")]  # value unquoted
-HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?:[1-9][0-9]{0,4}$")]
-Places = Annotated[tuple[HostPort, ...], Field(max_length=64)]  # what code in the sandbox may reach
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 # No agent may touch what decides what agents may do, nor what runs outside the sandbox.
 PROTECTED = (
     ".github/**",
@@ -65,10 +63,6 @@ SAID_ELSEWHERE = {
 }
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class RepositorySection(Section):
     path: Path = Path()  # relative to flyball.toml
     name: str = ""  # "": the folder's name
@@ -90,26 +84,6 @@ class TestSection(Section):
 class BuildSection(Section):
     command: Argv | None = None  # None: the tree itself is what is deployed
     network: Places = ()
-
-
-class SandboxSection(Section):
-    """Where code that somebody else wrote runs: tests, builds, instances."""
-
-    rung: Literal["best", "bubblewrap", "namespaces", "plain"] = "best"  # of those that isolate
-    unsafe_accept_plain: bool = False  # True: where none starts, such code runs as whoever runs Flyball
-
-
-class SecretSection(Section):
-    """Where a service's secret lies; the value never stands here."""
-
-    file: Path | None = None  # relative to flyball.toml. None: `command` prints it
-    command: Annotated[tuple[str, ...], Field(max_length=64)] = ()  # of a secret store. Empty: it lies in `file`
-
-    @model_validator(mode="after")
-    def _one_source(self) -> SecretSection:
-        if (self.file is None) == (not self.command):
-            raise ValueError("names neither one file nor one command: set `file` or `command`")
-        return self
 
 
 class ServiceSection(Section):

@@ -1,8 +1,8 @@
 """From a commit to an artefact: the exported tree, the build command's output, a digest of that output.
 
-The tree is exported with `git archive`, so no hook and no working copy is involved. The build command is other people's
-code: it runs in a sandbox that shows it the tree and the folder for its output, and what it leaves there is looked at as
-such (`edge_artefact`). A commit is built once: its artefact is remembered, and stored under its own digest.
+The tree is exported with `git archive`, so no hook and no working copy is involved. The build command is other
+people's code: it runs in a sandbox that shows it the tree and the folder for its output, and what it leaves there is
+looked at as such (`edge_artefact`). A commit is built once: its artefact is remembered, and stored under its digest.
 """
 
 from __future__ import annotations

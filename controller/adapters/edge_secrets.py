@@ -1,4 +1,4 @@
-"""A service's secrets: read by name when an instance starts, told to that instance alone, and taken out of its last words.
+"""A service's secrets: read by name when an instance starts, told to it alone, and taken out of its last words.
 
 A configuration says where a value lies (a file, or a command of a secret store that prints it), never the value. The
 builder, agents, the log and the edge's own files do not get it.
@@ -65,7 +65,7 @@ def _in_file(where: str, path: Path) -> bytes:
 
 
 async def _printed(where: str, source: SecretSource) -> bytes:
-    """The store's command runs as Flyball's user: it is the operator's, not a change's. What it complains is not told."""
+    """The store's command runs as Flyball's user: it is the operator's. What it says on stderr is not told."""
     program = source.command[0]
     try:
         process = await asyncio.create_subprocess_exec(
@@ -101,7 +101,7 @@ def _value(where: str, content: bytes) -> str:
 
 
 def without_secrets(text: str, secrets: Mapping[str, str]) -> str:
-    """The text with every secret, its lines, a URL's password and their usual spellings replaced by the secret's name."""
+    """The text with the secret's name for every secret, its lines, a URL's password, and their usual spellings."""
     if any(len(value) < SHORTEST_FOUND for value in secrets.values()):
         return f"[withheld: a secret shorter than {SHORTEST_FOUND} characters could not be found in it]" if text else ""
     pieces = {piece: name for name, value in secrets.items() for piece in _pieces(value)}

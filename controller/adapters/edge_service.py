@@ -55,6 +55,7 @@ class EdgeService:
         folder: Path,
         otlp: OtlpAddress,
         now_ms: Callable[[], int],
+        *,
         sandbox: Sandbox,
     ) -> None:
         self.settings = settings

@@ -71,8 +71,13 @@ class Lent:
     hosts: Path | None  # None: the system's
 
     @property
-    def control(self) -> int:
-        return self.doors.theirs.fileno() if self.doors else -1
+    def passed(self) -> tuple[int, ...]:
+        """File descriptors that the launcher inherits."""
+        return (self.doors.theirs.fileno(),) if self.doors else ()
+
+    def given_to(self, inside: Inside) -> Inside:
+        inside = replace(inside, uid=self.uid, cgroups=self.cgroups, hosts=self.hosts)
+        return replace(inside, control=self.passed[0], doors=self.doors.inside) if self.doors else inside
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class Sandbox:
         why = ""
         for rung in Rung:
             sandbox = cls(rung, why)
-            refusal = await sandbox._refusal()
+            refusal = await sandbox.refusal()
             if not refusal:
                 yield sandbox
             why = "; ".join(filter(None, (why, refusal)))
@@ -109,7 +114,7 @@ class Sandbox:
         The plain rung only if it was accepted, and then it says so in its `isolation`.
         """
         best = await cls.best() if rung == "best" else cls(Rung(rung))
-        refusal = await best._refusal() if rung != "best" else ""
+        refusal = await best.refusal() if rung != "best" else ""
         if refusal:
             raise ConfigError(f"sandbox.rung is {rung!r}, and {refusal}", _INSTALL)
         if best.rung is not Rung.PLAIN:
@@ -123,7 +128,7 @@ class Sandbox:
             )
         return cls(Rung.PLAIN, f"{ACCEPTED}; {why}")
 
-    async def _refusal(self) -> str:
+    async def refusal(self) -> str:
         """Why this rung does not start here, in words. Empty: it does."""
         if self.rung is Rung.PLAIN:
             return ""
@@ -180,14 +185,26 @@ class Sandbox:
         async with self._lent(tree, bounds, None if network else reach) as lent:
             with _pipe() as (receive, send):
                 environment = _minimum(python, lent.home) | {RESULTS_FD: str(send.fileno())} | dict(env or {})
-                inside = _inside(lent, command, tree, python, environment, readable, writable, bounds, network=network)
+                inside = Inside(
+                    command,
+                    tree,
+                    python,
+                    environment,
+                    lent.home,
+                    readable,
+                    writable,
+                    limits=bounds,
+                    network=network,
+                )
                 started = monotonic()
-                process = await start(plan_of(self.rung, inside), LAUNCHER, _passed(lent, send.fileno()))
+                plan = plan_of(self.rung, lent.given_to(inside))
+                process = await start(plan, LAUNCHER, (send.fileno(), *lent.passed))
                 send.close()
                 shut = await _opened(lent, process)
                 folders = (tree, *writable)
                 watch = outgrown(folders, bounds.folder_bytes)
-                timed_out, over = await attend(process, receive, bounds.wall_s, output, on_result or _nobody, watch)
+                heard = on_result or _nobody
+                timed_out, over = await attend(process, receive, output, heard, wall_s=bounds.wall_s, outgrown=watch)
         code, text = _exit_code(process.returncode), output.text()
         if code == DID_NOT_START and "sandbox did not start" in text:
             way_out = "Look at what bubblewrap says here; without it on PATH the next weaker sandbox is used"
@@ -218,9 +235,18 @@ class Sandbox:
         async with contextlib.AsyncExitStack() as held:
             lent = await held.enter_async_context(self._lent(tree, bounds, reach))
             environment = _minimum(python, lent.home) | dict(env or {})
-            inside = _inside(lent, command, tree, python, environment, readable, (), bounds, network=False)
-            inside = replace(inside, tree_is_writable=False, for_ever=True)
-            process = await start(plan_of(self.rung, inside), LAUNCHER, _passed(lent))
+            inside = Inside(
+                command,
+                tree,
+                python,
+                environment,
+                lent.home,
+                readable,
+                tree_is_writable=False,
+                limits=bounds,
+                for_ever=True,
+            )
+            process = await start(plan_of(self.rung, lent.given_to(inside)), LAUNCHER, lent.passed)
             running = Running(process, lent.doors, on_output, held.pop_all())
         shut = await _opened(lent, process)
         if shut is not None:
@@ -247,40 +273,6 @@ _INSTALL = (
     "On Linux install bubblewrap and let users make user namespaces (sysctl user.max_user_namespaces, "
     "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns); elsewhere run Flyball on Linux"
 )
-
-
-def _inside(
-    lent: Lent,
-    command: Sequence[str],
-    tree: Path,
-    python: str,
-    environment: Mapping[str, str],
-    readable: tuple[Path, ...],
-    writable: tuple[Path, ...],
-    limits: Limits,
-    *,
-    network: bool,
-) -> Inside:
-    return Inside(
-        command,
-        tree,
-        python,
-        environment,
-        lent.home,
-        readable,
-        writable,
-        limits=limits,
-        network=network,
-        uid=lent.uid,
-        cgroups=lent.cgroups,
-        control=lent.control,
-        doors=lent.doors.inside if lent.doors else (),
-        hosts=lent.hosts,
-    )
-
-
-def _passed(lent: Lent, *more: int) -> tuple[int, ...]:
-    return (*more, *((lent.control,) if lent.doors else ()))
 
 
 async def _opened(lent: Lent, process: Process) -> Unavailable | None:

@@ -179,7 +179,7 @@ async def _removed(folder: Path) -> None:
     deadline = asyncio.get_running_loop().time() + REMOVED_WITHIN_S
     while True:
         try:
-            folder.rmdir()
+            folder.rmdir()  # noqa: ASYNC240  a file system that waits for nothing
         except FileNotFoundError:
             return
         except OSError:

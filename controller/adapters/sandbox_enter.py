@@ -333,7 +333,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def join(cgroups: list[str]) -> None:
-    """This process, and with it all that come after it."""
+    """Put this process into control groups, and with it all that come after it."""
     for folder in cgroups:
         with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
             file.write(str(os.getpid()))

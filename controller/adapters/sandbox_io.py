@@ -78,9 +78,10 @@ async def start(plan: dict[str, Any], python: str, passed: tuple[int, ...]) -> a
 async def attend(
     process: asyncio.subprocess.Process,
     results: IO[bytes],
-    wall_s: float,
     output: Clipped,
     on_result: Callable[[bytes], None],
+    *,
+    wall_s: float,
     outgrown: Coroutine[Any, Any, str],
 ) -> tuple[bool, str]:
     """Until the process and all below it are dead: whether it was still running at the limit, and what outgrew."""

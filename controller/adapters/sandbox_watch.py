@@ -8,6 +8,7 @@ lifeline, SIGTERM), every descendant is ended. SIGUSR1 only asks the command to 
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Any
@@ -15,16 +16,8 @@ from typing import Any
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(__file__))
 
-from sandbox_enter import (  # type: ignore[import-not-found]
-    SIGKILL,
-    Kernel,
-    become,
-    children_of,
-    exit_code,
-    limit,
-    told,
-)
-
+enter: Any = importlib.import_module("sandbox_enter")  # from the folder, not from the package: see there
+sys.path.pop(0)  # no neighbour is taken for a module of the standard library
 CALLER_ENDED = 128 + 15
 PR_SET_SUBREAPER = 36
 SIGTERM, SIGUSR1 = 15, 30 if sys.platform == "darwin" else 10
@@ -36,7 +29,7 @@ def watch_over(plan: dict[str, Any], lifeline: int) -> None:
     import signal
 
     if sys.platform == "linux":
-        Kernel().prctl(PR_SET_SUBREAPER, 1)  # descendants that detach themselves become ours
+        enter.Kernel().prctl(PR_SET_SUBREAPER, 1)  # descendants that detach themselves become ours
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
@@ -45,8 +38,8 @@ def watch_over(plan: dict[str, Any], lifeline: int) -> None:
     command = os.fork()
     if command == 0:
         os.setsid()
-        limit(plan["rlimits"])
-        become(plan)
+        enter.limit(plan["rlimits"])
+        enter.become(plan)
     code = await_end(select.poll(), command, lifeline, woken)
     if code == CALLER_ENDED:
         import shutil
@@ -63,7 +56,7 @@ def await_end(poll: Any, command: int, lifeline: int, woken: int) -> int:
         ended, status = os.waitpid(command, os.WNOHANG)
         if ended:
             end_all(command)
-            return exit_code(status)
+            return int(enter.exit_code(status))
         signals = os.read(woken, 64) if woken in ready else b""
         if SIGUSR1 in signals:
             ask_to_end(command)
@@ -83,7 +76,7 @@ def end_all(group: int) -> None:
     """Kill the command's group, and on Linux whatever has been handed to us since, until nobody is left."""
     while True:
         kill(-group)
-        for child in children_of(os.getpid()):
+        for child in enter.children_of(os.getpid()):
             kill(child)
         try:
             os.waitpid(-1, 0)
@@ -93,10 +86,10 @@ def end_all(group: int) -> None:
 
 def kill(pid: int) -> None:
     try:
-        os.kill(pid, SIGKILL)
+        os.kill(pid, enter.SIGKILL)
     except (ProcessLookupError, PermissionError):  # gone already; on macOS a group of zombies says EPERM
         return
 
 
 if __name__ == "__main__":
-    watch_over(*told())
+    watch_over(*enter.told())

@@ -110,7 +110,7 @@ class Edge:
     async def _open_services(self, otlp: OtlpAddress, sandbox: Sandbox) -> None:
         log.info("builds and instances run in %s", sandbox.isolation)
         for settings in self._config.services:
-            service = EdgeService(settings, self._keeper, self._folder, otlp, now_ms, sandbox)
+            service = EdgeService(settings, self._keeper, self._folder, otlp, now_ms, sandbox=sandbox)
             self._services[settings.name] = service
             try:
                 await service.open()
