@@ -105,14 +105,14 @@ async def _run_build(
     settings: ServiceSettings, command: tuple[str, ...], source: Path, out: Path, sandbox: Sandbox
 ) -> str:
     """How it was isolated."""
-    words = filled(command, python=settings.python, source=sandbox.inside(source), out=str(out))
+    words = filled(command, python=settings.python, source=sandbox.inside(source), out=sandbox.inside_out(out))
     places = tuple(map(place_of, settings.build_network))
     ran = await sandbox.run(
         words,
         tree=source,
         python=settings.python,
         env=settings.env,
-        writable=(out,),
+        out=out,
         limits=Limits(wall_s=settings.build_seconds, output_bytes=2 * TAIL_BYTES),
         reach=places or None,
     )

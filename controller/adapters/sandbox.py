@@ -32,7 +32,7 @@ from controller.adapters.sandbox_disk import outgrown
 from controller.adapters.sandbox_doors import Doors, Place, hosts_file
 from controller.adapters.sandbox_enter import DID_NOT_START
 from controller.adapters.sandbox_io import Clipped, attend, end, start
-from controller.adapters.sandbox_rungs import INSIDE, Inside, Limits, Rung, bwrap_installed, plan_of
+from controller.adapters.sandbox_rungs import INSIDE, OUT, Inside, Limits, Rung, bwrap_installed, plan_of
 from controller.adapters.sandbox_running import Running
 from controller.adapters.sandbox_seccomp import deny_list
 from controller.adapters.sandbox_uids import lent_uid
@@ -160,6 +160,10 @@ class Sandbox:
         """Where a command finds its tree."""
         return str(tree) if self.rung is Rung.PLAIN else INSIDE
 
+    def inside_out(self, out: Path) -> str:
+        """Where a command finds the folder for what it makes."""
+        return str(out) if self.rung is Rung.PLAIN else OUT
+
     async def run(
         self,
         command: Sequence[str],
@@ -168,16 +172,16 @@ class Sandbox:
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,  # None: nothing besides the minimum
         readable: tuple[Path, ...] = (),
-        writable: tuple[Path, ...] = (),
+        out: Path | None = None,  # None: the command makes nothing besides what it writes into its tree
         limits: Limits | None = None,  # None: the defaults
         network: bool = False,
         reach: Sequence[Place] | None = None,  # None: nothing, and a loopback that nobody outside can use either
         on_result: Callable[[bytes], None] | None = None,  # None: nobody reads the results pipe
     ) -> Ran:
-        """Run `command` in `tree`, with `python`'s environment first on PATH; other folders are at their own paths.
+        """Run `command` in `tree`, with `python`'s environment first on PATH and `readable` folders at their own paths.
 
         Of the network it sees the places in `reach`; `network` is all of it. Run by root on an isolated rung, `tree`
-        and `writable` are given to the sandbox's uid and stay so. Raises `SandboxBroken`, and `Unavailable` when
+        and `out` are given to the sandbox's uid and stay so. Raises `SandboxBroken`, and `Unavailable` when
         something that it needs cannot be had.
         """
         bounds = limits or Limits()
@@ -192,7 +196,7 @@ class Sandbox:
                     environment,
                     lent.home,
                     readable,
-                    writable,
+                    out,
                     limits=bounds,
                     network=network,
                 )
@@ -201,7 +205,7 @@ class Sandbox:
                 process = await start(plan, LAUNCHER, (send.fileno(), *lent.passed))
                 send.close()
                 shut = await _opened(lent, process)
-                folders = (tree, *writable)
+                folders = (tree, out) if out else (tree,)
                 watch = outgrown(folders, bounds.folder_bytes)
                 heard = on_result or _nobody
                 timed_out, over = await attend(process, receive, output, heard, wall_s=bounds.wall_s, outgrown=watch)

@@ -22,7 +22,7 @@ from typing import Any
 from controller.adapters.sandbox_enter import STAGE
 from controller.adapters.sandbox_seccomp import deny_list
 
-INSIDE = "/workspace"
+INSIDE, OUT = "/workspace", "/out"
 LINKED = ("/bin", "/sbin", "/lib", "/lib64", "/lib32")
 NEEDED: tuple[str, ...] = (
     "/usr",
@@ -83,7 +83,7 @@ class Inside:
     environment: Mapping[str, str]
     home: str  # on the plain rung a folder made for this command alone
     readable: tuple[Path, ...] = ()
-    writable: tuple[Path, ...] = ()
+    out: Path | None = None  # a folder for what the command makes, at `OUT`. None: it has none
     tree_is_writable: bool = True
     limits: Limits = field(default_factory=Limits)
     network: bool = False
@@ -111,11 +111,11 @@ def plan_of(rung: Rung, inside: Inside) -> dict[str, Any]:
     """What `sandbox_enter` must do, in types that `marshal` knows."""
     shut_in = rung is not Rung.PLAIN
     tree = inside.tree.absolute()
-    written = [str(path.absolute()) for path in inside.writable]
+    written = [str(inside.out.absolute())] if inside.out else []
     read = [*python_roots(inside.python), *(str(path) for path in inside.readable)]
     hosts = [(str(inside.hosts), HOSTS)] if inside.hosts else []
     wanted = [(path, path, False) for path in read] + [(source, target, False) for source, target in hosts]
-    wanted += [(path, path, True) for path in written] + [(str(tree), INSIDE, inside.tree_is_writable)]
+    wanted += [(path, OUT, True) for path in written] + [(str(tree), INSIDE, inside.tree_is_writable)]
     binds = [
         (f"{STAGE}/{number}" if inside.uid >= 0 else source, target, writable)
         for number, (source, target, writable) in enumerate(wanted)
