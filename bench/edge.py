@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controller.adapters.edge_http import LOOPBACK, read_head
+from controller.adapters.edge_http import LOOPBACK, loopback, read_head
 from controller.adapters.edge_proxy import Proxy
 from controller.adapters.edge_routes import Routes, arm_of
 from controller.adapters.loadgen import LoadGenerator, LoadPlan, target_of
@@ -37,6 +37,9 @@ class Fixed:
     name: str
     port: int
     serving: bool = True
+
+    async def connect(self) -> tuple[StreamReader, StreamWriter]:
+        return await loopback(self.port)()
 
 
 async def answer(reader: StreamReader, writer: StreamWriter) -> None:

@@ -28,7 +28,16 @@ from pathlib import Path
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_DELTA
 
-from controller.adapters.edge_http import LOOPBACK, Head, Request, Response, SmallServer, get_status, read_head
+from controller.adapters.edge_http import (
+    LOOPBACK,
+    Head,
+    Request,
+    Response,
+    SmallServer,
+    get_status,
+    loopback,
+    read_head,
+)
 from controller.adapters.edge_proxy import Proxy
 from controller.adapters.edge_routes import Routes, arm_of
 from controller.adapters.otlp import PROTOBUF, Receiver, otlp_server
@@ -164,7 +173,7 @@ async def latencies_ms(port: int, samples: int) -> list[float]:
     found = []
     for _ in range(samples):
         began = time.perf_counter()
-        assert await get_status(port, "/", 10) == 200
+        assert await get_status(loopback(port), LOOPBACK, "/", 10) == 200
         found.append((time.perf_counter() - began) * 1000)
         await asyncio.sleep(0.01)
     return sorted(found)

@@ -14,7 +14,8 @@ from controller.adapters.ci_local import LocalCi
 from controller.adapters.ci_workspace import run_in_workspace
 from controller.adapters.clock import SystemClock
 from controller.adapters.edge_client import EdgeLink, EdgePlatform, EdgeTelemetry
-from controller.adapters.edge_config import CountSource, EdgeConfig, ServiceSettings
+from controller.adapters.edge_config import CountSource, EdgeConfig, SandboxSettings, ServiceSettings
+from controller.adapters.edge_secrets import SecretSource
 from controller.adapters.git import GitForge
 from controller.adapters.git_export import export
 from controller.adapters.git_import import checked_tip, import_repository
@@ -32,6 +33,7 @@ from controller.ports import (
 )
 from controller.recording import Folder
 from controller.settings import Settings, python_of
+from controller.settings_sandbox import SecretSection
 
 
 def edge_config(
@@ -57,8 +59,13 @@ def edge_config(
         probe_rps=service.probe_rps,
         python=python_of(service, settings.source(root)),
         env=service.env,
+        secrets={name: _secret(name, one, root) for name, one in service.secrets.items()},
+        build_network=settings.build.network,
+        network=service.network,
+        reads=tuple((root / path).resolve() for path in service.reads),
     )
     return EdgeConfig(
+        sandbox=SandboxSettings(**settings.sandbox.model_dump()),
         orphan_seconds=orphan_seconds,
         services=(one,),
         hold_ms=hold_ms,
@@ -66,6 +73,18 @@ def edge_config(
         otlp_grpc_port=service.otlp_grpc_port,
         otlp_token_file=(root / service.otlp_token_file).resolve() if service.otlp_token_file else None,
     )
+
+
+def _secret(name: str, one: SecretSection, root: Path) -> SecretSource:
+    """Raises ConfigError if the file cannot be read: better now than when an instance starts."""
+    if one.file is None:
+        return SecretSource(command=one.command)
+    path = (root / one.file).resolve()
+    if not os.access(path, os.R_OK):
+        raise ConfigError(
+            f"service.secrets.{name}: {path} cannot be read", "Write the value into it, readable by Flyball's user"
+        )
+    return SecretSource(file=path)
 
 
 def bring_in(settings: Settings, root: Path, folder: Folder, *, allow_dirty: bool = False) -> None:
@@ -119,12 +138,14 @@ async def embedded(
 ) -> Embedded:
     """`config=None`: no service is configured. `clean` takes secrets out of what people are told."""
     clock, repository = SystemClock(), settings.configured(root)
-    forge, sandbox = GitForge(folder.forge, clock), await Sandbox.best()
+    forge, wanted = GitForge(folder.forge, clock), settings.sandbox
+    sandbox = await Sandbox.chosen(wanted.rung, accept_plain=wanted.unsafe_accept_plain)
     ci_config = CiConfig(
         command=tuple(word.replace("{python}", "python") for word in settings.test.command),
         python=python_of(settings.test, settings.source(root)),
         wall_s=settings.test.seconds,
         environment=(("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),) if not settings.test.plugins else (),
+        network=settings.test.network,
     )
     ci = LocalCi(
         folder.root / "ci",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.counts import MOST_GAUGES
@@ -21,6 +21,7 @@ from controller.domain.money import price_of
 from controller.domain.verdict import JudgeConfig
 from controller.errors import ConfigError
 from controller.ports import RepositoryConfig, ServiceConfig
+from controller.settings_sandbox import Places, SandboxSection, SecretSection, Section, VariableName
 from rbac.load import SHIPPED
 
 FILE = "flyball.toml"
@@ -62,10 +63,6 @@ SAID_ELSEWHERE = {
 }
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class RepositorySection(Section):
     path: Path = Path()  # relative to flyball.toml
     name: str = ""  # "": the folder's name
@@ -81,10 +78,12 @@ class TestSection(Section):
     seconds: Seconds = 600
     slots: Annotated[int, Field(ge=1, le=64)] = 2
     plugins: bool = True  # False: pytest loads only the plugins that the repository names itself
+    network: Places = ()
 
 
 class BuildSection(Section):
     command: Argv | None = None  # None: the tree itself is what is deployed
+    network: Places = ()
 
 
 class ServiceSection(Section):
@@ -102,6 +101,9 @@ class ServiceSection(Section):
     probe_rps: Annotated[float, Field(ge=0, le=50)] = 0
     python: str = ""
     env: dict[str, str] = Field(default_factory=dict)
+    secrets: Annotated[dict[VariableName, SecretSection], Field(max_length=64)] = Field(default_factory=dict)
+    network: Places = ()
+    reads: Annotated[tuple[Path, ...], Field(max_length=16)] = ()  # relative to flyball.toml
     judge_process: bool = False  # True: canaries are judged by a process of their own, which may only look
 
 
@@ -249,6 +251,7 @@ class Settings(Section):
     test: TestSection = TestSection()
     build: BuildSection = BuildSection()
     service: ServiceSection | None = None  # None: nothing is deployed
+    sandbox: SandboxSection = SandboxSection()
     prometheus: PrometheusSection = PrometheusSection()
     rollout: RolloutPlan = RolloutPlan()
     judge: JudgeConfig = JudgeConfig()
@@ -334,9 +337,26 @@ def parse(raw: dict[str, Any], where: str = FILE) -> Settings:
             raise ConfigError(
                 f"{where}: {key} is {value!r}", "Use lower-case letters, digits, dots, dashes and underscores"
             )
+    _check_sandboxed(settings, where)
     if settings.service is not None and settings.service.telemetry == "prometheus":
         _check_prometheus(settings, where)
     return settings
+
+
+def _check_sandboxed(settings: Settings, where: str) -> None:
+    """What code in the sandbox may reach never is our own door for agents."""
+    service = settings.service
+    own = {f"{host}:{settings.gateway.port}" for host in ("127.0.0.1", "localhost")} if settings.gateway.port else set()
+    for key, places in (
+        ("test.network", settings.test.network),
+        ("build.network", settings.build.network),
+        ("service.network", service.network if service else ()),
+    ):
+        if found := sorted(own & set(places)):
+            raise ConfigError(f"{where}: {key} has {found[0]}, which is gateway.port", "Take it out")
+    twice = sorted(set(service.env) & set(service.secrets)) if service else []
+    if twice:
+        raise ConfigError(f"{where}: service.env and service.secrets both have {twice[0]!r}", "Keep it in secrets")
 
 
 def _check_prometheus(settings: Settings, where: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from controller.adapters import ci_pytest_plugin
 from controller.adapters.ci_results import Ending, Results, RunState, TestLine, Verdict, judge_command, judge_pytest
 from controller.adapters.sandbox import Sandbox
+from controller.adapters.sandbox_doors import place_of
 from controller.adapters.sandbox_rungs import Limits
 from controller.domain.benchmark import Benchmark
 
@@ -28,6 +29,7 @@ class CiConfig:
     memory_bytes: int = 4 << 30  # per process
     output_bytes: int = 256 * 1024
     environment: tuple[tuple[str, str], ...] = ()  # such as PYTEST_DISABLE_PLUGIN_AUTOLOAD
+    network: tuple[str, ...] = ()  # host:port of what tests may reach. Empty: no network
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -35,7 +37,8 @@ class CiConfig:
     @classmethod
     def of_json(cls, found: dict[str, Any]) -> CiConfig:
         pairs = tuple((name, value) for name, value in found["environment"])
-        return cls(**{**found, "command": tuple(found["command"]), "environment": pairs})
+        network = tuple(found.get("network", ()))
+        return cls(**{**found, "command": tuple(found["command"]), "environment": pairs, "network": network})
 
     @property
     def limits(self) -> Limits:
@@ -69,6 +72,7 @@ async def execute(
         env=dict(config.environment) | ({"PYTHONPATH": str(scratch / "plugin")} if pytest else {}),
         readable=(_lay_out_plugin(scratch),),
         limits=config.limits,
+        reach=tuple(map(place_of, config.network)) or None,
         on_result=results.add,
     )
     ending = Ending(ran.exit_code, ran.timed_out, ran.output, config.wall_s, config.memory_bytes)

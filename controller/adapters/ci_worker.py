@@ -16,8 +16,9 @@ from pathlib import Path
 from controller.adapters.ci_execute import CiConfig, Executed, execute
 from controller.adapters.ci_folder import Progress, RunFolder, now, remove, slot
 from controller.adapters.ci_results import RunState
-from controller.adapters.sandbox import Sandbox, SandboxBroken
+from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
+from controller.errors import Unavailable
 
 
 def work(folder: RunFolder) -> None:
@@ -38,7 +39,7 @@ def work(folder: RunFolder) -> None:
 def _run_and_record(folder: RunFolder, running: Progress) -> None:
     try:
         executed = asyncio.run(_execute(folder))
-    except SandboxBroken as error:
+    except Unavailable as error:
         folder.write(replace(running, state=RunState.BROKEN, finished_at=now(), reason=str(error)))
         return
     folder.write_log(executed.output)

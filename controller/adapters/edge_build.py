@@ -1,29 +1,29 @@
 """From a commit to an artefact: the exported tree, the build command's output, a digest of that output.
 
-The tree is exported with `git archive`, so no hook and no working copy is involved. The digest covers sorted paths,
-kinds, execute bits and contents; `__pycache__` is left out. A commit is built once: its artefact is remembered, and
-stored under its own digest.
+The tree is exported with `git archive`, so no hook and no working copy is involved. The build command is other
+people's code: it runs in a sandbox that shows it the tree and the folder for its output, and what it leaves there is
+looked at as such (`edge_artefact`). A commit is built once: its artefact is remembered, and stored under its digest.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import re
 import shutil
-import signal
-import stat
 import tarfile
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Iterator
 from pathlib import Path
 
+from controller.adapters.edge_artefact import artefact_folder, stored
 from controller.adapters.edge_config import ServiceSettings, filled
-from controller.adapters.edge_processes import die_with_parent, end_group, plain_environment
+from controller.adapters.edge_environment import plain_environment
 from controller.adapters.edge_state import BuildRecord
+from controller.adapters.sandbox import Sandbox
+from controller.adapters.sandbox_doors import place_of
+from controller.adapters.sandbox_rungs import Limits
 from controller.domain.ids import Commit, Digest
 from controller.errors import Permanent
 
@@ -31,31 +31,28 @@ EXPORT_WITHIN_S = 60
 LARGEST_EXPORT_BYTES = 1 << 30
 TAIL_BYTES = 4 << 10
 UNCONFIGURED_GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
-SKIPPED = "__pycache__"
 
 
-async def build(settings: ServiceSettings, commit: Commit, store: Path) -> BuildRecord:
+async def build(settings: ServiceSettings, commit: Commit, store: Path, sandbox: Sandbox) -> BuildRecord:
     """Raises `Permanent` when the commit is unknown or its build fails: nothing is kept then."""
     began = time.monotonic()
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise Permanent(f"{commit!r} is no commit id", "Give all 40 hexadecimal digits")
     await asyncio.to_thread(store.mkdir, parents=True, exist_ok=True)
+    isolation = sandbox.isolation
     with tempfile.TemporaryDirectory(dir=store.parent, prefix="build-", ignore_cleanup_errors=True) as folder:
         source, out = (_made(Path(folder, name)) for name in ("source", "out"))
         await _export(settings.git_dir, commit, source)
         if settings.build is not None:
-            await _run_build(settings, settings.build, source, out)
-        artefact = await asyncio.to_thread(_stored, source if settings.build is None else out, store)
-    return BuildRecord(artefact=artefact, duration_ms=round((time.monotonic() - began) * 1000))
+            isolation = await _run_build(settings, settings.build, source, out, sandbox)
+        artefact = await asyncio.to_thread(stored, source if settings.build is None else out, store)
+    took = round((time.monotonic() - began) * 1000)
+    return BuildRecord(artefact=artefact, duration_ms=took, isolation=isolation)
 
 
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-
-def artefact_folder(store: Path, artefact: Digest) -> Path:
-    return store / artefact.removeprefix("sha256:")
 
 
 async def _export(git_dir: Path, commit: Commit, into: Path) -> None:
@@ -72,7 +69,7 @@ async def _export(git_dir: Path, commit: Commit, into: Path) -> None:
         str(archive),
         commit,
     ]
-    code, said = await _run(words, git_dir, {**plain_environment(), **UNCONFIGURED_GIT}, EXPORT_WITHIN_S)
+    code, said = await _git(words, git_dir)
     if code != 0:
         raise Permanent(f"commit {commit[:10]} cannot be exported from {git_dir}: {said}", "Push it there first")
     if archive.stat().st_size > LARGEST_EXPORT_BYTES:
@@ -104,76 +101,51 @@ def _must_stay_inside(member: tarfile.TarInfo, into: Path) -> None:
         raise tarfile.TarError(f"{member.name!r} leads out of the tree")
 
 
-async def _run_build(settings: ServiceSettings, command: tuple[str, ...], source: Path, out: Path) -> None:
-    words = filled(command, python=settings.python, source=str(source), out=str(out))
-    home = _made(out.parent / "home")
-    environment = {**plain_environment(), **settings.env, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        code, said = await _run(words, source, environment, settings.build_seconds)
-    except TimeoutError as error:
-        raise Permanent(f"the build took longer than {settings.build_seconds:g} s", "Make it faster") from error
-    if code != 0:
+async def _run_build(
+    settings: ServiceSettings, command: tuple[str, ...], source: Path, out: Path, sandbox: Sandbox
+) -> str:
+    """How it was isolated."""
+    words = filled(command, python=settings.python, source=sandbox.inside(source), out=sandbox.inside_out(out))
+    places = tuple(map(place_of, settings.build_network))
+    ran = await sandbox.run(
+        words,
+        tree=source,
+        python=settings.python,
+        env=settings.env,
+        out=out,
+        limits=Limits(wall_s=settings.build_seconds, output_bytes=2 * TAIL_BYTES),
+        reach=places or None,
+    )
+    if ran.timed_out:
+        raise Permanent(f"the build took longer than {settings.build_seconds:g} s", "Make it faster")
+    if ran.exit_code != 0:
+        said = ran.output[-TAIL_BYTES:].strip()[-1500:]
         raise Permanent(
-            f"the build ended with exit code {code}; it said last: {said}", "Correct the change or the `build` command"
+            f"the build ended with exit code {ran.exit_code}; it said last: {said}",
+            "Correct the change or the `build` command",
         )
+    return ran.isolation
 
 
-async def _run(words: list[str], folder: Path, environment: dict[str, str], within_s: float) -> tuple[int, str]:
-    """Exit code and last words. Raises `TimeoutError`, the whole process group ended."""
+async def _git(words: list[str], folder: Path) -> tuple[int, str]:
+    """Exit code and last words of git reading a store of ours. Raises `Permanent` when it takes too long."""
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        cwd=folder,
+        env={**plain_environment(), **UNCONFIGURED_GIT},
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
     try:
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            cwd=folder,
-            env=environment,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            process_group=0,
-            preexec_fn=die_with_parent,
-        )
-    except OSError as error:
-        raise Permanent(f"{words[0]} cannot be started: {error}", "Correct the command") from error
-    tail = b""
-    try:
-        async with asyncio.timeout(within_s):
-            assert process.stdout is not None  # noqa: S101  PIPE was asked for
-            while piece := await process.stdout.read(TAIL_BYTES):
-                tail = (tail + piece)[-TAIL_BYTES:]
-            code = await process.wait()
+        async with asyncio.timeout(EXPORT_WITHIN_S):
+            said, _ = await process.communicate()
+    except TimeoutError as error:
+        raise Permanent(f"git did not export a tree within {EXPORT_WITHIN_S} s", "Look at the disk") from error
     finally:
-        end_group(process, signal.SIGKILL)
-    return code, tail.decode(errors="replace").strip()[-1500:]
-
-
-def _stored(folder: Path, store: Path) -> Digest:
-    artefact = digest_of_tree(folder)
-    kept = artefact_folder(store, artefact)
-    if not kept.exists():
-        shutil.move(folder, kept)
-    return artefact
-
-
-def digest_of_tree(folder: Path) -> Digest:
-    """The same for the same files on every machine: times and owners are no part of it."""
-    whole = hashlib.sha256()
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in _files(folder)):
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode):
-            kind, content = "link", os.fsencode(path.readlink())
-        else:
-            kind, content = "run" if found.st_mode & stat.S_IXUSR else "file", path.read_bytes()
-        whole.update(f"{len(name)}:{name}:{kind}:{len(content)}:".encode() + content)
-    return Digest("sha256:" + whole.hexdigest())
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.name == SKIPPED:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _files(path)
-        else:
-            yield path
+        if process.returncode is None:
+            process.kill()
+    return process.returncode or 0, said.decode(errors="replace").strip()[-1500:]
 
 
 def pruned(builds: dict[str, BuildRecord], used: set[Digest], most: int, store: Path) -> dict[str, BuildRecord]:

@@ -11,10 +11,12 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
+from controller.adapters.edge_secrets import SecretSource, VariableName
+from controller.adapters.sandbox_doors import MOST_PLACES, place_of
 from controller.domain.base import Fact
 from controller.domain.counts import MOST_GAUGES
 from controller.domain.ids import Repository, Service
@@ -25,6 +27,14 @@ Arguments = Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,199}$")]
+
+
+def _a_place(text: str) -> str:
+    place_of(text)
+    return text
+
+
+Places = Annotated[tuple[Annotated[str, AfterValidator(_a_place)], ...], Field(max_length=MOST_PLACES)]
 
 
 class CountSource(StrEnum):
@@ -52,6 +62,17 @@ class ServiceSettings(Fact):
     probe_rps: Annotated[float, Field(ge=0, le=50)] = 0  # of all versions together
     python: str = sys.executable
     env: dict[str, str] = Field(default_factory=dict, max_length=64)
+    secrets: dict[VariableName, SecretSource] = Field(default_factory=dict, max_length=64)  # for instances alone
+    build_network: Places = ()  # what the build may reach, as host:port
+    network: Places = ()  # what instances may reach besides the OTLP receiver
+    reads: Annotated[tuple[Path, ...], Field(max_length=16)] = ()  # folders that instances may read
+
+    @model_validator(mode="after")
+    def _told_once(self) -> ServiceSettings:
+        twice = sorted(set(self.env) & set(self.secrets))
+        if twice:
+            raise ValueError(f"env and secrets both have {', '.join(twice)}: say each once")
+        return self
 
     @property
     def slot(self) -> str:
@@ -59,7 +80,13 @@ class ServiceSettings(Fact):
         return f"{self.name}@{self.environment}"
 
 
+class SandboxSettings(Fact):
+    rung: Literal["best", "bubblewrap", "namespaces", "plain"] = "best"  # of those that isolate
+    unsafe_accept_plain: bool = False  # True: where none starts, code by agents runs as our own user
+
+
 class EdgeConfig(Fact):
+    sandbox: SandboxSettings = SandboxSettings()
     orphan_seconds: Annotated[float, Field(gt=0)] | None = None  # None: it never ends by itself
     otlp_port: PortNumber = 0  # 0: any free one
     otlp_grpc_port: PortNumber = 0  # 0: any free one
@@ -84,7 +111,7 @@ class EdgeConfig(Fact):
         """The settings in `new` that a running edge cannot take over, as "setting: old -> new"."""
         found = [
             f"{field}: {getattr(self, field)} -> {getattr(new, field)}"
-            for field in ("otlp_port", "otlp_grpc_port", "otlp_token_file")
+            for field in ("otlp_port", "otlp_grpc_port", "otlp_token_file", "sandbox")
             if getattr(self, field) != getattr(new, field)
         ]
         after = {service.slot: service for service in new.services}

@@ -311,13 +311,23 @@ def _request(head: Head, body: bytes) -> Request:
     return Request(method, parts.path, dict(parse_qsl(parts.query)), head, body)
 
 
-async def get_status(port: int, path: str, within_s: float, more: tuple[tuple[str, str], ...] = ()) -> int | None:
-    """The status of a GET on loopback. None: no answer in time."""
+Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
+"""A fresh connection; raises `OSError` when there is none to be had."""
+
+
+def loopback(port: int) -> Connect:
+    return lambda: asyncio.open_connection(LOOPBACK, port, limit=LARGEST_HEAD_BYTES)
+
+
+async def get_status(
+    connect: Connect, host: str, path: str, within_s: float, more: tuple[tuple[str, str], ...] = ()
+) -> int | None:
+    """The status of a GET. None: no answer in time."""
     try:
         async with asyncio.timeout(within_s):
-            reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=LARGEST_HEAD_BYTES)
+            reader, writer = await connect()
             try:
-                told = (("host", f"{LOOPBACK}:{port}"), ("connection", "close"), *more)
+                told = (("host", host), ("connection", "close"), *more)
                 fields = "".join(f"{name}: {value}\r\n" for name, value in told)
                 writer.write(f"GET {path} HTTP/1.1\r\n{fields}\r\n".encode())
                 head = await read_head(reader)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import count
 
 from controller.adapters.edge_config import ServiceSettings
-from controller.adapters.edge_http import get_status
+from controller.adapters.edge_http import LOOPBACK, get_status, loopback
 
 PROBE_FIELD = "x-flyball-probe"
 MOST_OUTSTANDING = 16
@@ -47,7 +47,8 @@ class Probes:
                 task.cancel()
 
     def _send(self, path: str) -> None:
-        probe = get_status(self._port(), path, ANSWER_WITHIN_S, ((PROBE_FIELD, "1"),))
+        port = self._port()
+        probe = get_status(loopback(port), f"{LOOPBACK}:{port}", path, ANSWER_WITHIN_S, ((PROBE_FIELD, "1"),))
         task = asyncio.create_task(probe, name=f"probe {path}")
         self._outstanding.add(task)
         task.add_done_callback(self._outstanding.discard)

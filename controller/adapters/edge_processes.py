@@ -1,27 +1,31 @@
-"""One instance of a service: started on a port of its own, watched while it lives, and gone when the edge is.
+"""One instance of a service: started in a sandbox on a port of its own, watched while it lives, gone when the edge is.
 
-A port is found by binding 0 and handed over; when somebody else takes it in between, another one is tried. An instance
-that is not healthy in time, or ends, is down with its last words as the reason. A confirmed one is started again, each
-time later, and not for ever. On Linux an instance is killed by the kernel when the edge dies; everywhere its whole
-process group is ended when the edge stops.
+In a sandbox with isolation the port is its own loopback's, and reached through the sandbox; without, a port is found by
+binding 0 and handed over, and when somebody else takes it in between, another one is tried. An instance that is not
+healthy in time, or ends, is down with its last words as the reason, its secrets taken out of them. A confirmed one is
+started again, each time later, and not for ever. Everything that an instance has started ends with it, and all of them
+with the edge.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
+import contextlib
 import signal
 import socket
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Callable, Mapping
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from controller.adapters.edge_http import LOOPBACK, get_status
-from controller.errors import Permanent
+from controller.adapters.edge_http import LARGEST_HEAD_BYTES, LOOPBACK, get_status
+from controller.adapters.edge_secrets import SecretSource, longest_piece, read_secrets, without_secrets
+from controller.adapters.sandbox import Sandbox
+from controller.adapters.sandbox_doors import Place
+from controller.adapters.sandbox_rungs import Limits
+from controller.adapters.sandbox_running import Running
+from controller.errors import Permanent, Unavailable
 
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # before each new start; the last one is the end of it
 STEADY_S = 60  # an instance that lived this long has its restarts back
@@ -31,9 +35,10 @@ CHECK_WITHIN_S = 2.0
 BAD_CHECKS = 3  # in a row, until an instance counts as unhealthy
 STOP_WITHIN_S = 5.0
 TAIL_BYTES = 4 << 10
-PR_SET_PDEATHSIG = 1
+LAST_WORDS_CHARS = 1_500
 OK = 200
-INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME")
+NOT_THERE = 127  # the exit code of a command that cannot be found, as a shell says it
+BY_SIGNAL = 128
 
 
 class Life(StrEnum):
@@ -48,38 +53,22 @@ class Life(StrEnum):
 class StartPlan:
     """How an instance is started; `command` and `environment` are told the port."""
 
+    sandbox: Sandbox
+    python: str
     command: Callable[[int], list[str]]
     environment: Mapping[str, str]
+    secrets: Mapping[str, SecretSource]
     folder: Path
+    reads: tuple[Path, ...]
+    reach: Sequence[Place]
     health: str
     ready_seconds: float
-
-
-def plain_environment() -> dict[str, str]:
-    """What a child gets of this process's environment: nothing that could be a secret."""
-    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def die_with_parent() -> None:
-    """Runs in the child. Linux only: elsewhere a killed edge leaves its instances to whoever killed it."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def end_group(process: Process, number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        return  # it has ended meanwhile (macOS: it has, and nobody has asked how)
 
 
 class Instance:
@@ -93,7 +82,8 @@ class Instance:
         self.restarts = restarts
         self._plan = plan
         self._tail = b""
-        self._process: Process | None = None  # None: not spawned
+        self._secrets: Mapping[str, str] = {}
+        self._running: Running | None = None  # None: not spawned
         self._keeper: asyncio.Task[None] | None = None  # None: not started
 
     @property
@@ -111,31 +101,35 @@ class Instance:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
-        if self._process is not None:
-            await _ended(self._process)
+        if self._running is not None:
+            await _ended(self._running)
 
-    async def _spawn(self) -> Process:
-        self.port = free_port()
-        words = self._plan.command(self.port)
-        environment = {**plain_environment(), **self._plan.environment, "PORT": str(self.port)}
+    async def connect(self) -> tuple[StreamReader, StreamWriter]:
+        """Raises `OSError` when nothing listens."""
+        if self._running is None:
+            raise ConnectionRefusedError(f"{self.name} has not been started")
+        return await self._running.connect(self.port, LARGEST_HEAD_BYTES)
+
+    async def _spawn(self) -> Running:
+        self.port, self._tail = free_port(), b""
+        plan = self._plan
+        self._secrets = await read_secrets(plan.secrets)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *words,
-                cwd=self._plan.folder,
-                env=environment,
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=STDOUT,
-                process_group=0,
-                preexec_fn=die_with_parent,
+            self._running = await plan.sandbox.start(
+                plan.command(self.port),
+                tree=plan.folder,
+                python=plan.python,
+                env={**plan.environment, **self._secrets, "PORT": str(self.port)},
+                readable=plan.reads,
+                limits=Limits(),
+                reach=plan.reach,
+                on_output=self._hear,
             )
-        except OSError as error:
-            raise Permanent(
-                f"{words[0]} cannot be started: {error}", "Correct the service's `start` command"
-            ) from error
-        return self._process
+        except Unavailable as error:
+            raise Permanent(f"{self.name} cannot be started: {error.message}", error.way_out) from error
+        return self._running
 
-    async def _keep(self, process: Process) -> None:
+    async def _keep(self, process: Running) -> None:
         """Lives follow each other until the last one is over."""
         now = asyncio.get_running_loop().time
         lives = 0
@@ -158,24 +152,33 @@ class Instance:
                 return
             self.life, self.reason = Life.STARTING, ""
 
-    async def _one_life(self, process: Process) -> str:
+    async def _one_life(self, process: Running) -> str:
         """Why it ended."""
         for _ in range(PORT_TRIES):
-            self._tail = b""
-            reading = asyncio.create_task(self._read(process))
             try:
                 ending = await self._until_over(process)
             finally:
                 await _ended(process)
-                await asyncio.wait({reading}, timeout=1)
-                reading.cancel()
             if b"address already in use" not in self._tail.lower():
                 break
             process = await self._spawn()
-        words = self._tail.decode(errors="replace").strip()
-        return f"{ending}; it said last: {words[-1500:]}" if words else f"{ending}, and said nothing"
+        words = self._last_words()
+        return f"{ending}; it said last: {words}" if words else f"{ending}, and said nothing"
 
-    async def _until_over(self, process: Process) -> str:
+    def _last_words(self) -> str:
+        """Without secrets, and without the beginning of a cut text, which may be the end of one."""
+        cut = len(self._tail) >= self._tail_bytes
+        text = self._tail.decode(errors="replace")[longest_piece(self._secrets) if cut else 0 :]
+        return without_secrets(text.strip(), self._secrets)[-LAST_WORDS_CHARS:]
+
+    @property
+    def _tail_bytes(self) -> int:
+        return TAIL_BYTES + 4 * longest_piece(self._secrets)  # a character has four bytes at most
+
+    def _hear(self, piece: bytes) -> None:
+        self._tail = (self._tail + piece)[-self._tail_bytes :]
+
+    async def _until_over(self, process: Running) -> str:
         exit_ = asyncio.create_task(process.wait())
         try:
             if not await self._until_ready(exit_):
@@ -186,7 +189,7 @@ class Instance:
             exit_.cancel()
         return _exit_words(process)
 
-    async def _until_ready(self, exit_: asyncio.Task[int]) -> bool:
+    async def _until_ready(self, exit_: asyncio.Task[None]) -> bool:
         now = asyncio.get_running_loop().time
         deadline = now() + self._plan.ready_seconds
         pause = 0.05
@@ -199,7 +202,7 @@ class Instance:
             pause = min(0.25, pause * 1.5)
         return False
 
-    async def _watch(self, exit_: asyncio.Task[int]) -> None:
+    async def _watch(self, exit_: asyncio.Task[None]) -> None:
         bad = 0
         while not (await asyncio.wait({exit_}, timeout=CHECK_EVERY_S))[0]:
             bad = 0 if await self._healthy(CHECK_WITHIN_S) else bad + 1
@@ -209,30 +212,26 @@ class Instance:
                 self.life, self.reason = Life.HEALTHY, ""
 
     async def _healthy(self, within_s: float) -> bool:
-        return await get_status(self.port, self._plan.health, within_s) == OK
-
-    async def _read(self, process: Process) -> None:
-        assert process.stdout is not None  # noqa: S101  PIPE was asked for
-        while piece := await process.stdout.read(TAIL_BYTES):
-            self._tail = (self._tail + piece)[-TAIL_BYTES:]
+        return await get_status(self.connect, f"{LOOPBACK}:{self.port}", self._plan.health, within_s) == OK
 
 
-def _exit_words(process: Process) -> str:
-    code = process.returncode
+def _exit_words(process: Running) -> str:
+    code = process.exit_code
     if code is None:
         return "it ended"
-    return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+    if code == NOT_THERE:
+        return (
+            "it ended with exit code 127: correct the service's `start` command if it says that there is no such file"
+        )
+    known = {BY_SIGNAL + number.value: number.name for number in signal.Signals}
+    return f"it was ended by {known[code]}" if code in known else f"it ended with exit code {code}"
 
 
-async def _ended(process: Process) -> None:
-    """The whole group, bounded: politely first."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            break
-        end_group(process, number)
-        try:
+async def _ended(process: Running) -> None:
+    """All of it, bounded: politely first."""
+    if process.exit_code is None:
+        process.ask_to_end()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WITHIN_S):
                 await process.wait()
-        except TimeoutError:
-            continue
-    end_group(process, signal.SIGKILL)  # what it has started and left behind
+    await process.end()

@@ -9,11 +9,13 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.adapters.edge_build import artefact_folder
+from controller.adapters.edge_artefact import artefact_folder
 from controller.adapters.edge_config import ServiceSettings, filled
 from controller.adapters.edge_processes import Instance, StartPlan
 from controller.adapters.edge_routes import Arm, arm_of
 from controller.adapters.edge_state import Deployed
+from controller.adapters.sandbox import Sandbox
+from controller.adapters.sandbox_doors import place_of
 from controller.errors import Permanent
 
 DRAIN_S = 5.0
@@ -56,7 +58,7 @@ class Group:
 
 
 async def started(
-    settings: ServiceSettings, wanted: Deployed, store: Path, otlp: OtlpAddress, *, restarts: bool
+    settings: ServiceSettings, wanted: Deployed, store: Path, otlp: OtlpAddress, sandbox: Sandbox, *, restarts: bool
 ) -> Group:
     """Raises `Permanent`, and leaves nothing running then."""
     folder = artefact_folder(store, wanted.artefact)
@@ -66,8 +68,8 @@ async def started(
     instances = []
     for number in range(wanted.instances):
         name = f"{settings.name}-{wanted.release}-{number}"
-        environment = {**settings.env, **telling(settings, wanted, name, otlp), "PYTHONPATH": str(folder)}
-        instances.append(Instance(name, _plan(settings, folder, environment), restarts=restarts))
+        environment = {**settings.env, **telling(settings, wanted, name, otlp), "PYTHONPATH": sandbox.inside(folder)}
+        instances.append(Instance(name, _plan(settings, folder, environment, otlp, sandbox), restarts=restarts))
     try:
         for instance in instances:
             await instance.start()
@@ -77,11 +79,20 @@ async def started(
     return Group(arm_of(wanted.commit, wanted.release, instances), tuple(instances))
 
 
-def _plan(settings: ServiceSettings, folder: Path, environment: dict[str, str]) -> StartPlan:
+def _plan(
+    settings: ServiceSettings, folder: Path, environment: dict[str, str], otlp: OtlpAddress, sandbox: Sandbox
+) -> StartPlan:
+    """It may reach the OTLP receiver, and what the service declares."""
+    places = [otlp.endpoint.removeprefix("http://"), *settings.network]
     return StartPlan(
+        sandbox=sandbox,
+        python=settings.python,
         command=lambda port: filled(settings.start, python=settings.python, port=str(port)),
         environment=environment,
+        secrets=settings.secrets,
         folder=folder,
+        reads=settings.reads,
+        reach=tuple(dict.fromkeys(map(place_of, places))),
         health=settings.health,
         ready_seconds=settings.ready_seconds,
     )

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
 
-from controller.adapters.edge_http import LARGEST_HEAD_BYTES, LOOPBACK
-
 MOST_IN_FLIGHT = 256  # of an instance
 MOST_IDLE = 64
 REUSE_WITHIN_S = 2.0  # servers close idle connections after 5 s and more: a kept one must not die under a request
@@ -29,7 +27,14 @@ class Target(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def port(self) -> int: ...
+    def port(self) -> int:
+        """Another one after each start: what tells an instance's lives apart."""
+        ...
+
+    async def connect(self) -> tuple[StreamReader, StreamWriter]:
+        """Raises `OSError` when nothing listens."""
+        ...
+
     @property
     def serving(self) -> bool:
         """Started, healthy when last asked, and not on its way out."""
@@ -72,7 +77,7 @@ class Upstream:
             kept.close()
         port = self.target.port
         async with asyncio.timeout(CONNECT_WITHIN_S):
-            return Link(*await asyncio.open_connection(LOOPBACK, port, limit=LARGEST_HEAD_BYTES), port)
+            return Link(*await self.target.connect(), port)
 
     def keep(self, link: Link) -> None:
         if len(self.idle) >= MOST_IDLE or link.reader.at_eof():

@@ -14,9 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controller.adapters.edge_build import artefact_folder, build, pruned
+from controller.adapters.edge_artefact import artefact_folder
+from controller.adapters.edge_build import build, pruned
 from controller.adapters.edge_config import ServiceSettings
-from controller.adapters.edge_http import get_status
+from controller.adapters.edge_http import LOOPBACK, get_status, loopback
 from controller.adapters.edge_probes import Probes
 from controller.adapters.edge_processes import Instance, Life
 from controller.adapters.edge_proxy import Proxy
@@ -24,6 +25,7 @@ from controller.adapters.edge_release import Group, OtlpAddress, started
 from controller.adapters.edge_routes import Routes
 from controller.adapters.edge_state import BuildRecord, Deployed, ServiceState, StateKeeper
 from controller.adapters.otlp_counts import ServiceCounts
+from controller.adapters.sandbox import Sandbox
 from controller.domain.verbs import (
     Build,
     Built,
@@ -53,8 +55,11 @@ class EdgeService:
         folder: Path,
         otlp: OtlpAddress,
         now_ms: Callable[[], int],
+        *,
+        sandbox: Sandbox,
     ) -> None:
         self.settings = settings
+        self._sandbox = sandbox
         self.seen_by_proxy = ServiceCounts()
         self.told_by_otlp = ServiceCounts(settings.health, settings.gauges)
         self.told_by_callers = ServiceCounts(settings.health)
@@ -119,9 +124,9 @@ class EdgeService:
         async with self._building:
             record = self._keeper.state.builds.get(key)
             if record is None or not artefact_folder(self._store, record.artefact).exists():
-                record = await build(self.settings, verb.commit, self._store)
+                record = await build(self.settings, verb.commit, self._store, self._sandbox)
                 await self._keep_build(key, record)
-        return Built(artefact=record.artefact, duration_ms=record.duration_ms)
+        return Built(artefact=record.artefact, duration_ms=record.duration_ms, isolation=record.isolation)
 
     async def _keep_build(self, key: str, record: BuildRecord) -> None:
         states = self._keeper.state.services.values()
@@ -199,7 +204,8 @@ class EdgeService:
         now = asyncio.get_running_loop().time
         deadline, good = now() + CHECKS_WITHIN_S, 0
         while self._confirmed is not None and good < GOOD_CHECKS and now() < deadline:
-            status = await get_status(self.port, self.settings.health, deadline - now())
+            host = f"{LOOPBACK}:{self.port}"
+            status = await get_status(loopback(self.port), host, self.settings.health, deadline - now())
             good = good + 1 if status == 200 else 0  # noqa: PLR2004
             await asyncio.sleep(0.05)
         return good
@@ -270,7 +276,7 @@ class EdgeService:
             self._route()
 
     async def _start(self, wanted: Deployed, *, restarts: bool) -> Group:
-        return await started(self.settings, wanted, self._store, self._otlp, restarts=restarts)
+        return await started(self.settings, wanted, self._store, self._otlp, self._sandbox, restarts=restarts)
 
     def _leave(self, group: Group) -> None:
         """Its instances are ended in the background; closing waits for them."""

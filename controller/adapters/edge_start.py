@@ -22,8 +22,8 @@ import httpx2
 
 import controller
 from controller.adapters.edge_config import EdgeConfig
+from controller.adapters.edge_environment import plain_environment
 from controller.adapters.edge_http import LOOPBACK
-from controller.adapters.edge_processes import plain_environment
 from controller.adapters.edge_state import replace_file
 from controller.domain.ids import Service
 from controller.errors import ConfigError, Unavailable

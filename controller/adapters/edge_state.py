@@ -176,6 +176,7 @@ class DoneEffect(Fact):
 class BuildRecord(Fact):
     artefact: Digest
     duration_ms: int
+    isolation: str = ""  # which sandbox built it, in words. Empty: an older edge built it
 
 
 class EdgeState(Fact):

@@ -2,15 +2,20 @@
 
 It runs as `python -I -S sandbox_enter.py` with nothing but the standard library, because it starts before every
 command and its start-up is part of the sandbox's. The plan (see `sandbox_rungs.plan_of`) comes marshalled on stdin,
-which stays open as the lifeline: when it closes, the caller is dead. Three ways in:
+which stays open as the lifeline: when it closes, the caller is dead. Two ways in:
 
 - `bubblewrap`: private mount namespace, unprivileged uid, then exec of bubblewrap with an empty environment.
 - `namespaces`: the same first half, then user, pid, network, ipc, uts and mount namespaces by system call, a root
   directory of bind mounts, no capabilities, a seccomp filter, and a pid 1 that reaps.
-- `plain`: no isolation at all; a supervisor that ends every descendant when the command, the caller or the pipe on
-  stdin ends.
 
-Started by root, the first two drop to another uid *before* any sandbox exists: a sandbox built by root shows the
+The plain rung has no isolation: `sandbox_watch` is its door.
+
+A plan with doors gets its network namespace first, from outside the sandbox proper, and leaves a `doorkeeper` in it: a
+process that the command can neither see nor signal, and that hands sockets of that network to the caller (SCM_RIGHTS).
+A socket belongs to the namespace that it was made in, so the caller listens and connects *inside* without a byte being
+copied, and the command cannot reach out by any of them.
+
+Started by root, both drop to another uid *before* any sandbox exists: a sandbox built by root shows the
 caller's environment in /proc/1/environ and lets /proc/sys/kernel/core_pattern be written. What that uid may not reach
 by path (the tree, an interpreter below /root) is bind-mounted under `STAGE` first, in a mount namespace that nobody
 else sees. Nothing may be imported after the drop: the standard library itself may be out of reach.
@@ -28,26 +33,15 @@ import sys
 from typing import Any
 
 DID_NOT_START = 125
-CALLER_ENDED = 128 + 15
 STAGE = "/mnt"  # FHS: present everywhere, and covered only inside our own mount namespace
 NEW_ROOT = "/tmp"  # noqa: S108  likewise covered; sources below it are open by then
 # linux/sched.h, linux/mount.h, linux/prctl.h
-CLONE_NEWNS, CLONE_REST = (
-    0x20000,
-    0x10000000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000,
-)  # user pid net ipc uts
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWPID_IPC_UTS = 0x20000, 0x10000000, 0x40000000, 0x2C000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MNT_DETACH = 442, -100, 0x8000, 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_SUBREAPER, PR_SET_NO_NEW_PRIVS = (
-    1,
-    4,
-    24,
-    22,
-    36,
-    38,
-)
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 22, 38
 LAST_CAPABILITY = 63
-SIGKILL, SIGTERM = 9, 15
+SIGKILL = 9
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -138,9 +132,10 @@ def give_away(folder: int, uid: int) -> None:
 def become_nobody(kernel: Kernel, plan: dict[str, Any]) -> None:
     """Root only: stage what the uid could not reach, hand it the tree, and be that uid from here on."""
     uid: int = plan["uid"]
-    tree = os.open(plan["tree"], os.O_RDONLY | os.O_DIRECTORY)
-    give_away(tree, uid)
-    os.close(tree)
+    for given in plan["given"]:
+        folder = os.open(given, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        give_away(folder, uid)
+        os.close(folder)
     stage(kernel, plan["stage"])
     kernel.drop_bounding_set()
     os.setgroups([])
@@ -168,24 +163,75 @@ def bind(kernel: Kernel, source: int, target: str) -> None:
     kernel.mount(f"/proc/self/fd/{source}", target, "none", MS_BIND | MS_REC)
 
 
-def enter_bubblewrap(kernel: Kernel, plan: dict[str, Any]) -> None:
-    memory = os.memfd_create("seccomp")
-    os.write(memory, plan["seccomp"])
-    os.lseek(memory, 0, os.SEEK_SET)
-    os.set_inheritable(memory, True)
-    limit(plan["rlimits"])
-    argv = [str(memory) if word == "{seccomp}" else word for word in plan["argv"]]
-    die_with(kernel, plan["parent"], SIGKILL)
-    os.execve(plan["bwrap"], argv, {})
-
-
-def enter_namespaces(kernel: Kernel, plan: dict[str, Any]) -> None:
+def own_user_namespace(kernel: Kernel, others: int) -> None:
     uid, gid = os.getuid(), os.getgid()
-    kernel.call("unshare", CLONE_NEWNS | (CLONE_REST & ~(0x40000000 if plan["network"] else 0)))
+    kernel.call("unshare", CLONE_NEWUSER | others)
     for name, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         file = os.open(f"/proc/self/{name}", os.O_WRONLY)
         os.write(file, line.encode())
         os.close(file)
+
+
+def open_doors(kernel: Kernel, plan: dict[str, Any], sockets: Any) -> None:
+    """A network of its own, with a doorkeeper in it. What comes after shares this network."""
+    own_user_namespace(kernel, CLONE_NEWNET)
+    loopback_up(kernel)
+    launcher = os.getpid()
+    if os.fork() == 0:
+        try:
+            die_with(kernel, launcher, SIGKILL)
+            doorkeeper(plan, sockets)
+        finally:
+            os._exit(0)
+    os.close(plan["control"])
+
+
+def doorkeeper(plan: dict[str, Any], sockets: Any) -> None:
+    """Hands out one listening socket a door, then an unconnected socket for each byte, until the caller is gone."""
+    for inherited in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), inherited)
+    os.closerange(3, plan["control"])
+    os.closerange(plan["control"] + 1, 1 << 20)
+    control = sockets.socket(fileno=plan["control"])
+    for address, port in plan["doors"]:
+        listening = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM)
+        try:
+            listening.bind((address, port))
+        except OSError as error:
+            control.send(f"{address}:{port}: {error.strerror}".encode())
+            return
+        listening.listen(64)
+        hand_over(control, listening, sockets)
+    while control.recv(1):
+        hand_over(control, sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM), sockets)
+
+
+def hand_over(control: Any, given: Any, sockets: Any) -> None:
+    number = given.fileno().to_bytes(4, sys.byteorder)
+    control.sendmsg([b"s"], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, number)])
+    given.close()
+
+
+def enter_bubblewrap(kernel: Kernel, plan: dict[str, Any]) -> None:
+    """Its arguments go through memory: a command line can be read by every user of the machine."""
+    seccomp = in_memory(plan["seccomp"])
+    words = [str(seccomp) if word == "{seccomp}" else word for word in plan["options"]]
+    told = in_memory(b"".join(os.fsencode(word) + b"\0" for word in words))
+    limit(plan["rlimits"])
+    die_with(kernel, plan["parent"], SIGKILL)
+    os.execve(plan["bwrap"], [plan["bwrap"], "--args", str(told), "--", *plan["argv"]], {})
+
+
+def in_memory(content: bytes) -> int:
+    memory = os.memfd_create("flyball")
+    os.write(memory, content)
+    os.lseek(memory, 0, os.SEEK_SET)
+    os.set_inheritable(memory, True)
+    return memory
+
+
+def enter_namespaces(kernel: Kernel, plan: dict[str, Any]) -> None:
+    own_user_namespace(kernel, CLONE_NEWNS | CLONE_NEWPID_IPC_UTS | (0 if plan["network"] else CLONE_NEWNET))
     die_with(kernel, plan["parent"], SIGKILL)
     parent_alive, alive = os.pipe()
     first = os.fork()
@@ -277,64 +323,6 @@ def exit_code(status: int) -> int:
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def watch_over(plan: dict[str, Any], lifeline: int) -> None:
-    """The plain way: whatever ends first (the command, the caller's `lifeline`, SIGTERM), nothing is left over."""
-    import select
-    import signal
-
-    if sys.platform == "linux":
-        Kernel().prctl(PR_SET_SUBREAPER, 1)  # descendants that detach themselves become ours
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    command = os.fork()
-    if command == 0:
-        os.setsid()
-        limit(plan["rlimits"])
-        become(plan)
-    code = await_end(select.poll(), command, lifeline, woken)
-    if code == CALLER_ENDED:
-        import shutil
-
-        shutil.rmtree(plan["home"], ignore_errors=True)  # the caller would have done it
-    os._exit(code)
-
-
-def await_end(poll: Any, command: int, lifeline: int, woken: int) -> int:
-    poll.register(lifeline)
-    poll.register(woken)
-    while True:
-        ready = {fd for fd, _ in poll.poll()}
-        ended, status = os.waitpid(command, os.WNOHANG)
-        if ended:
-            end_all(command)
-            return exit_code(status)
-        if lifeline in ready or SIGTERM in os.read(woken, 64):
-            end_all(command)
-            return CALLER_ENDED
-
-
-def end_all(group: int) -> None:
-    """Kill the command's group, and on Linux whatever has been handed to us since, until nobody is left."""
-    while True:
-        kill(-group)
-        for child in children_of(os.getpid()):
-            kill(child)
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
-
-
-def kill(pid: int) -> None:
-    try:
-        os.kill(pid, SIGKILL)
-    except (ProcessLookupError, PermissionError):  # gone already; on macOS a group of zombies says EPERM
-        return
-
-
 def children_of(pid: int) -> list[int]:
     """Empty where the system has no such list."""
     try:
@@ -344,23 +332,43 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
-def main() -> None:
+def join(cgroups: list[str]) -> None:
+    """Put this process into control groups, and with it all that come after it."""
+    for folder in cgroups:
+        with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
+            file.write(str(os.getpid()))
+
+
+def told() -> tuple[dict[str, Any], int]:
+    """The plan, and the lifeline: a copy of stdin, in whose place the command gets nothing."""
     lifeline = os.dup(0)
     with open(lifeline, "rb", closefd=False) as file:
         plan = marshal.loads(file.read(int.from_bytes(file.read(4), "big")))  # noqa: S302  written by our own parent
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if plan["kind"] == "plain":
-        watch_over(plan, lifeline)
+    join(plan["cgroups"])
+    return plan, lifeline
+
+
+def main() -> None:
+    plan, lifeline = told()
     os.close(lifeline)
     try:
         kernel = Kernel()
         die_with(kernel, plan["parent"], SIGKILL)
-        if plan["uid"] >= 0:
-            become_nobody(kernel, plan)
-        {"bubblewrap": enter_bubblewrap, "namespaces": enter_namespaces}[plan["kind"]](kernel, plan)
+        enter(kernel, plan)
     except OSError as error:
         os.write(2, f"sandbox did not start: {error}\n".encode())
     os._exit(DID_NOT_START)
+
+
+def enter(kernel: Kernel, plan: dict[str, Any]) -> None:
+    if plan["control"] >= 0:
+        import _socket as sockets  # now: after the drop the standard library may be out of reach
+    if plan["uid"] >= 0:
+        become_nobody(kernel, plan)
+    if plan["control"] >= 0:
+        open_doors(kernel, plan, sockets)
+    {"bubblewrap": enter_bubblewrap, "namespaces": enter_namespaces}[plan["kind"]](kernel, plan)
 
 
 if __name__ == "__main__":

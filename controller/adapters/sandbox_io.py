@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import marshal
 import os
+import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import IO, Any
 
 from controller.adapters import sandbox_enter
@@ -50,19 +52,21 @@ class Clipped:
         return (bytes(self.head) + note + b"".join(self.tail)).decode(errors="replace")
 
 
-async def start(plan: dict[str, Any], python: str, results: int) -> asyncio.subprocess.Process:
+async def start(plan: dict[str, Any], python: str, passed: tuple[int, ...]) -> asyncio.subprocess.Process:
     """The launcher, with nothing of our environment, and its plan on stdin, which stays open as its lifeline."""
+    door = Path(sandbox_enter.__file__)
+    script = str(door.with_name("sandbox_watch.py") if plan["kind"] == "plain" else door)
     process = await asyncio.create_subprocess_exec(
         python,
         "-I",
         "-S",
-        sandbox_enter.__file__,
+        script,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
         cwd="/",
-        pass_fds=(results,),
+        pass_fds=passed,
         start_new_session=True,
     )
     packed = marshal.dumps(plan)
@@ -74,25 +78,40 @@ async def start(plan: dict[str, Any], python: str, results: int) -> asyncio.subp
 async def attend(
     process: asyncio.subprocess.Process,
     results: IO[bytes],
-    wall_s: float,
     output: Clipped,
     on_result: Callable[[bytes], None],
-) -> bool:
-    """Until the process and all below it are dead. True: it was still running at the limit."""
+    *,
+    wall_s: float,
+    outgrown: Coroutine[Any, Any, str],
+) -> tuple[bool, str]:
+    """Until the process and all below it are dead: whether it was still running at the limit, and what outgrew."""
     readers = [
-        asyncio.create_task(_read(process.stdout, output.add)),
+        asyncio.create_task(read_output(process, output.add)),
         asyncio.create_task(_read_lines(results, on_result)),
     ]
-    timed_out = False
+    watch, ended = asyncio.create_task(outgrown), asyncio.create_task(process.wait())
     try:
-        async with asyncio.timeout(wall_s):
-            await process.wait()
-    except TimeoutError:
-        timed_out = True
+        await asyncio.wait({watch, ended}, timeout=wall_s, return_when=asyncio.FIRST_COMPLETED)
+        over = "" if ended.done() or not watch.done() else watch.result()
+        timed_out = not ended.done() and not over
     finally:
+        watch.cancel()
         await end(process)
-        await _finish(readers)
-    return timed_out
+        await ended
+        await finish(readers)
+    return timed_out, over
+
+
+def ask_to_end(process: asyncio.subprocess.Process, *, plain: bool) -> None:
+    """SIGTERM for the command. Its own pid 1 would not hear it, so it goes to what runs beneath."""
+    if plain:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGUSR1)
+        return
+    for first in children_of(process.pid):
+        for child in children_of(first):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
@@ -113,7 +132,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
         process.stdin.close()
 
 
-async def _finish(readers: list[asyncio.Task[None]]) -> None:
+async def finish(readers: list[asyncio.Task[None]]) -> None:
     """With every process dead the pipes are at their end; where one could hide (macOS) this takes its bound."""
     _, late = await asyncio.wait(readers, timeout=END_WITHIN_S)
     for reader in late:
@@ -121,6 +140,11 @@ async def _finish(readers: list[asyncio.Task[None]]) -> None:
     for outcome in await asyncio.gather(*readers, return_exceptions=True):
         if isinstance(outcome, Exception):
             raise outcome
+
+
+async def read_output(process: asyncio.subprocess.Process, take: Callable[[bytes], None]) -> None:
+    """Until every holder of its end is gone."""
+    await _read(process.stdout, take)
 
 
 async def _read(stream: asyncio.StreamReader | None, take: Callable[[bytes], None]) -> None:

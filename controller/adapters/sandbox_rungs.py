@@ -13,7 +13,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,7 +22,7 @@ from typing import Any
 from controller.adapters.sandbox_enter import STAGE
 from controller.adapters.sandbox_seccomp import deny_list
 
-INSIDE = "/workspace"
+INSIDE, OUT = "/workspace", "/out"
 LINKED = ("/bin", "/sbin", "/lib", "/lib64", "/lib32")
 NEEDED: tuple[str, ...] = (
     "/usr",
@@ -41,7 +40,7 @@ DEVICE_LINKS: tuple[tuple[str, str], ...] = (
     ("/dev/stdout", "/proc/self/fd/1"),
 )
 DEVICE_LINKS += (("/dev/stderr", "/proc/self/fd/2"), ("/dev/ptmx", "pts/ptmx"), ("/var/tmp", "/tmp"))  # noqa: S108
-FIRST_UID, UIDS = 62_000, 3_000  # within 61184..65519, which systemd keeps for users without an account
+HOSTS = "/etc/hosts"
 
 
 class Rung(StrEnum):
@@ -52,18 +51,24 @@ class Rung(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a command may use. Per process where the kernel counts per process (memory, CPU, file size, open files)."""
+    """What a command may use. Those of the sum hold where control groups can be had; the rest everywhere.
 
-    wall_s: float = 600.0
+    Per process where the kernel counts per process (memory, CPU, file size, open files).
+    """
+
+    wall_s: float = 600.0  # of `Sandbox.run`; what `start` started runs until it is ended
     output_bytes: int = 256 * 1024
     memory_bytes: int = 4 << 30
+    all_memory_bytes: int = 8 << 30  # the sum, with what lies in /tmp
     processes: int = 512  # not on the plain rung, where the count would include all of the user's other processes
+    cpus: float | None = None  # the sum. None: all of them, at half of the controller's weight
     file_bytes: int = 1 << 30
+    folder_bytes: int = 4 << 30  # the sum of all files in the folders that it may write to
     open_files: int = 1_024
     tmp_bytes: int = 256 << 20
 
-    def as_rlimits(self) -> list[tuple[int, int]]:
-        cpu_s = int(self.wall_s + 1) * (os.cpu_count() or 1)
+    def as_rlimits(self, *, for_ever: bool) -> list[tuple[int, int]]:
+        cpu_s = resource.RLIM_INFINITY if for_ever else int(self.wall_s + 1) * (os.cpu_count() or 1)
         pairs = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_FSIZE, self.file_bytes)]
         return [*pairs, (resource.RLIMIT_NOFILE, self.open_files), (resource.RLIMIT_AS, self.memory_bytes)]
 
@@ -78,8 +83,16 @@ class Inside:
     environment: Mapping[str, str]
     home: str  # on the plain rung a folder made for this command alone
     readable: tuple[Path, ...] = ()
+    out: Path | None = None  # a folder for what the command makes, at `OUT`. None: it has none
+    tree_is_writable: bool = True
     limits: Limits = field(default_factory=Limits)
     network: bool = False
+    for_ever: bool = False  # an instance, which no CPU time ends
+    uid: int = -1  # lent for this command. -1: nobody's, we are not root
+    cgroups: tuple[str, ...] = ()
+    control: int = -1  # file descriptor that the doorkeeper speaks by. -1: there are no doors
+    doors: tuple[tuple[str, int], ...] = ()  # address and port inside
+    hosts: Path | None = None  # in the place of /etc/hosts. None: the system's
 
 
 @functools.cache
@@ -94,48 +107,56 @@ def python_roots(python: str) -> tuple[str, ...]:
     return tuple(root for root in wanted if root != "/" and not Path(root).is_relative_to("/usr"))
 
 
-def sandbox_uid(tree: Path) -> int:
-    """The uid that a root controller lends to a tree's commands, the same one each time. -1: we are not root."""
-    return FIRST_UID + zlib.crc32(os.fsencode(tree)) % UIDS if os.geteuid() == 0 else -1
-
-
 def plan_of(rung: Rung, inside: Inside) -> dict[str, Any]:
     """What `sandbox_enter` must do, in types that `marshal` knows."""
     shut_in = rung is not Rung.PLAIN
     tree = inside.tree.absolute()
-    uid = sandbox_uid(tree) if shut_in else -1
-    own = [str(tree), *python_roots(inside.python), *(str(path) for path in inside.readable)]
-    sources = [f"{STAGE}/{number}" for number in range(len(own))] if uid >= 0 else own
-    binds = [(source, target, False) for source, target in zip(sources[1:], own[1:], strict=True)]
+    written = [str(inside.out.absolute())] if inside.out else []
+    read = [*python_roots(inside.python), *(str(path) for path in inside.readable)]
+    hosts = [(str(inside.hosts), HOSTS)] if inside.hosts else []
+    wanted = [(path, path, False) for path in read] + [(source, target, False) for source, target in hosts]
+    wanted += [(path, OUT, True) for path in written] + [(str(tree), INSIDE, inside.tree_is_writable)]
+    binds = [
+        (f"{STAGE}/{number}" if inside.uid >= 0 else source, target, writable)
+        for number, (source, target, writable) in enumerate(wanted)
+    ]
     plan: dict[str, Any] = {
         "kind": str(rung),
         "parent": os.getpid(),
-        "uid": uid,
-        "tree": str(tree),
-        "stage": own,
-        "rlimits": inside.limits.as_rlimits(),
+        "uid": inside.uid if shut_in else -1,
+        "given": [*([str(tree)] if inside.tree_is_writable else []), *written],
+        "stage": [source for source, _, _ in wanted],
+        "rlimits": inside.limits.as_rlimits(for_ever=inside.for_ever),
+        "cgroups": list(inside.cgroups),
+        "control": inside.control if shut_in else -1,
+        "doors": [list(door) for door in inside.doors],
         "argv": list(inside.command),
         "env": dict(inside.environment),
         "home": inside.home,
         "cwd": INSIDE if shut_in else str(tree),
-        "network": inside.network,
+        "network": inside.network or inside.control >= 0,
         "seccomp": deny_list() if shut_in else b"",
     }
     if rung is Rung.NAMESPACES:
-        plan |= _own_root([*binds, (sources[0], INSIDE, True)], inside.limits)
+        plan |= _own_root(binds, inside)
     if rung is Rung.BUBBLEWRAP:
-        plan |= {"bwrap": _bwrap()[0], "argv": _bwrap_command(binds, sources[0], inside)}
+        command = _with_processes_bounded(inside)
+        plan |= {"bwrap": _bwrap()[0], "options": _bwrap_options(binds, inside), "argv": command}
     return plan
 
 
-def _own_root(binds: list[tuple[str, str, bool]], limits: Limits) -> dict[str, Any]:
+def _system(inside: Inside) -> list[str]:
+    return [path for path in NEEDED if path != HOSTS or inside.hosts is None]
+
+
+def _own_root(binds: list[tuple[str, str, bool]], inside: Inside) -> dict[str, Any]:
     linked = [(path, str(Path(path).readlink())) for path in LINKED if Path(path).is_symlink()]
-    system = [path for path in (*NEEDED, *LINKED) if Path(path).exists() and not Path(path).is_symlink()]
+    system = [path for path in (*_system(inside), *LINKED) if Path(path).exists() and not Path(path).is_symlink()]
     return {
         "binds": [*((os.path.realpath(path), path, False) for path in system), *binds],
         "symlinks": [*linked, *DEVICE_LINKS],
-        "tmp_bytes": limits.tmp_bytes,
-        "own_rlimits": [(resource.RLIMIT_NPROC, limits.processes)],
+        "tmp_bytes": inside.limits.tmp_bytes,
+        "own_rlimits": [(resource.RLIMIT_NPROC, inside.limits.processes)],
     }
 
 
@@ -153,40 +174,27 @@ def bwrap_installed() -> bool:
     return bool(_bwrap()[0])
 
 
-def _bwrap_command(binds: list[tuple[str, str, bool]], tree: str, inside: Inside) -> list[str]:
-    path, known = _bwrap()
+def _bwrap_options(binds: list[tuple[str, str, bool]], inside: Inside) -> list[str]:
+    known = _bwrap()[1]
     size = ["--size", str(inside.limits.tmp_bytes)] if "--size" in known else []
-    words = [
-        path,
-        "--unshare-all",
-        "--unshare-user",
-        "--new-session",
-        "--die-with-parent",
-        "--cap-drop",
-        "ALL",
-        "--clearenv",
-    ]
+    words = ["--unshare-all", "--unshare-user", "--new-session", "--die-with-parent", "--cap-drop", "ALL", "--clearenv"]
     words += ["--disable-userns"] if "--disable-userns" in known else []
-    words += ["--share-net"] if inside.network else []
+    words += ["--share-net"] if inside.network or inside.control >= 0 else []
     words += ["--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", "/tmp"):  # noqa: S108  inside the sandbox
         words += [*size, "--tmpfs", folder]
     words += ["--symlink", "/tmp", "/var/tmp", "--dir", "/run"]  # noqa: S108
-    for needed in NEEDED:
+    for needed in _system(inside):
         words += ["--ro-bind-try", needed, needed]
     for link in LINKED:
-        words += (
-            ["--symlink", str(Path(link).readlink()), link]
-            if Path(link).is_symlink()
-            else ["--ro-bind-try", link, link]
-        )
-    for source, target, _ in binds:
-        words += ["--ro-bind", source, target]
-    words += ["--bind", tree, INSIDE, "--chdir", INSIDE, "--remount-ro", "/"]
+        linked = Path(link).is_symlink()
+        words += ["--symlink", str(Path(link).readlink()), link] if linked else ["--ro-bind-try", link, link]
+    for source, target, writable in binds:
+        words += ["--bind" if writable else "--ro-bind", source, target]
+    words += ["--chdir", INSIDE, "--remount-ro", "/"]
     for name, value in inside.environment.items():
         words += ["--setenv", name, value]
-    words += ["--seccomp", "{seccomp}"] if deny_list() else []
-    return [*words, "--", *_with_processes_bounded(inside)]
+    return words + (["--seccomp", "{seccomp}"] if deny_list() else [])
 
 
 def _with_processes_bounded(inside: Inside) -> list[str]:

@@ -101,9 +101,8 @@ async def build(r: Rollout, ports: Ports) -> list[Draft]:
     if r.confirmed is not None and r.confirmed.artefact == artefact:
         reason = f"the build of {release.commit[:12]} is byte for byte what release {r.confirmed.number} already serves"
         return [draft(r, e.NothingToDeploy(release=release.number, artefact=artefact, reason=reason))]
-    return [
-        draft(r, e.ArtefactBuilt(release=release.number, artefact=artefact, duration_ms=outcome.result.duration_ms))
-    ]
+    how = {"duration_ms": outcome.result.duration_ms, "isolation": outcome.result.isolation}
+    return [draft(r, e.ArtefactBuilt(release=release.number, artefact=artefact, **how))]
 
 
 async def start(r: Rollout, ports: Ports) -> list[Draft]:

@@ -196,6 +196,7 @@ class StartRun(Verb):
 class Built(Fact):
     artefact: Digest
     duration_ms: int
+    isolation: str = ""  # which sandbox builds and runs it, in words. Empty: the platform does not say
 
 
 class Build(Verb):

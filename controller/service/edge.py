@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.adapters.edge_admin import Admin
-from controller.adapters.edge_config import EdgeConfig, load_config
+from controller.adapters.edge_config import EdgeConfig, SandboxSettings, load_config
 from controller.adapters.edge_effects import Effects
 from controller.adapters.edge_http import LOOPBACK
 from controller.adapters.edge_release import OtlpAddress
@@ -41,6 +41,7 @@ from controller.adapters.otlp import otlp_server
 from controller.adapters.otlp_counts import ServiceCounts
 from controller.adapters.otlp_intake import Bearer, Intake
 from controller.adapters.otlp_points import Ingest
+from controller.adapters.sandbox import Sandbox
 from controller.errors import ConfigError, FlyballError
 
 SHORTEST_TOKEN = 16
@@ -71,9 +72,10 @@ class Edge:
         token = self._token(self._otlp_token_file, mine=self._config.otlp_token_file is None)
         intake, bearer = Intake(Ingest(self._watched, now_ms, self._called)), Bearer(token)
         grpc: asyncio.Task[None] | None = None
+        sandbox = asyncio.create_task(_sandbox(self._config.sandbox), name="sandbox")
         try:
             otlp_port = await self._listen("otlp_port", self._config.otlp_port, otlp_server(intake, bearer).listen)
-            await self._open_services(OtlpAddress(f"http://{LOOPBACK}:{otlp_port}", token))
+            await self._open_services(OtlpAddress(f"http://{LOOPBACK}:{otlp_port}", token), await sandbox)
             admin = self._admin(intake)
             admin_port = await self._listen("the admin port", 0, admin.server().listen)
             check_free("otlp_grpc_port", self._config.otlp_grpc_port)
@@ -84,6 +86,7 @@ class Edge:
             if grpc.done():
                 await grpc  # it does not end by itself: what went wrong ends the edge
         finally:
+            await _ended(sandbox)
             await _ended(grpc)
             self._path("ports.json").unlink(missing_ok=True)
             await asyncio.gather(*(service.close() for service in self._services.values()))
@@ -104,9 +107,10 @@ class Edge:
         finally:
             await server.stop()
 
-    async def _open_services(self, otlp: OtlpAddress) -> None:
+    async def _open_services(self, otlp: OtlpAddress, sandbox: Sandbox) -> None:
+        log.info("builds and instances run in %s", sandbox.isolation)
         for settings in self._config.services:
-            service = EdgeService(settings, self._keeper, self._folder, otlp, now_ms)
+            service = EdgeService(settings, self._keeper, self._folder, otlp, now_ms, sandbox=sandbox)
             self._services[settings.name] = service
             try:
                 await service.open()
@@ -196,7 +200,11 @@ class Edge:
         return self._folder / name
 
 
-async def _ended(task: asyncio.Task[None] | None) -> None:
+async def _sandbox(wanted: SandboxSettings) -> Sandbox:
+    return await Sandbox.chosen(wanted.rung, accept_plain=wanted.unsafe_accept_plain)
+
+
+async def _ended(task: asyncio.Task[Any] | None) -> None:
     if task is not None:
         task.cancel()
         await asyncio.wait({task})

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import controller
-from controller.adapters.edge_processes import plain_environment
+from controller.adapters.edge_environment import plain_environment
 from controller.ledger.keyring import FOLDER
 from controller.service.signing import LAST_WORDS_S, Ended, SigningPlan, arguments_of
 

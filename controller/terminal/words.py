@@ -230,9 +230,9 @@ async def _rollout(about: str, event: e.Event, seals: Seals) -> Line | None:  # 
             against = f"against release {event.against}" if event.against else "the first one"
             return Line(about, f"release {event.release} of {event.commit[:10]}, {against}")
         case e.ArtefactBuilt():
-            return Line(
-                about, f"release {event.release} built in {event.duration_ms} ms: {event.artefact[:19]}", "quiet"
-            )
+            how = f" ({event.isolation})" if event.isolation else ""
+            words = f"release {event.release} built in {event.duration_ms} ms: {event.artefact[:19]}{how}"
+            return Line(about, words, "quiet")
         case e.NothingToDeploy():
             return Line(about, f"release {event.release}: nothing to deploy", "good", event.reason)
         case e.CanaryReady():

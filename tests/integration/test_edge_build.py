@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import tarfile
 from pathlib import Path
@@ -12,11 +13,14 @@ sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 from edge_kit import WELL, EdgeKit, git, names
 
-from controller.adapters.edge_build import artefact_folder, build, digest_of_tree, pruned
+from controller.adapters.edge_artefact import artefact_folder, digest_of_tree
+from controller.adapters.edge_build import build, pruned
 from controller.adapters.edge_state import BuildRecord
+from controller.adapters.sandbox import Sandbox
 from controller.domain.ids import Commit, Digest
 from controller.errors import Permanent
 
+BOX = asyncio.run(Sandbox.best())
 COPY = "import pathlib, sys; pathlib.Path(sys.argv[1], 'made').write_text(pathlib.Path('source.txt').read_text())"
 
 
@@ -39,7 +43,7 @@ def building(kit: EdgeKit, *words: str, **settings: object) -> EdgeKit:
 
 @pytest.mark.usefixtures("python")
 async def test_without_a_command_the_tree_is_the_artefact(kit: EdgeKit, tmp_path: Path) -> None:
-    made = await build(kit.service, kit.commit(WELL), tmp_path / "store")
+    made = await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)
     folder = artefact_folder(tmp_path / "store", made.artefact)
     assert sorted(path.name for path in folder.iterdir()) == ["behaviour.json", "plain_service.py"]
     assert digest_of_tree(folder) == made.artefact
@@ -48,7 +52,7 @@ async def test_without_a_command_the_tree_is_the_artefact(kit: EdgeKit, tmp_path
 async def test_same_output_has_the_same_digest_whatever_the_commit(kit: EdgeKit, tmp_path: Path) -> None:
     building(kit, "{python}", "-c", COPY, "{out}")
     first, second, third = [
-        await build(kit.service, kit.commit(WELL, files), tmp_path / "store")
+        await build(kit.service, kit.commit(WELL, files), tmp_path / "store", BOX)
         for files in ({"source.txt": "a"}, {"source.txt": "a", "README": "more"}, {"source.txt": "b"})
     ]
     assert first.artefact == second.artefact != third.artefact
@@ -74,15 +78,15 @@ def test_digest_sees_names_modes_and_contents_and_no_byte_code(tmp_path: Path) -
 async def test_failing_build_tells_its_last_words_and_leaves_nothing(kit: EdgeKit, tmp_path: Path) -> None:
     building(kit, "{python}", "-c", "raise SystemExit('no such module: frobnicate')")
     with pytest.raises(Permanent, match=r"exit code 1.*frobnicate"):
-        await build(kit.service, kit.commit(WELL), tmp_path / "store")
+        await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)
     assert names(tmp_path / "store") == set()
     assert not [name for name in names(tmp_path) if name.startswith("build-")]
 
 
 async def test_build_that_never_ends_is_ended(kit: EdgeKit, tmp_path: Path) -> None:
-    building(kit, "{python}", "-c", "import signal; signal.pause()", build_seconds=0.5)
-    with pytest.raises(Permanent, match=r"longer than 0\.5 s"):
-        await build(kit.service, kit.commit(WELL), tmp_path / "store")
+    building(kit, "{python}", "-c", "import signal; signal.pause()", build_seconds=1.5)
+    with pytest.raises(Permanent, match=r"longer than 1\.5 s"):
+        await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)
 
 
 async def test_build_sees_no_secret_of_the_controller(
@@ -90,7 +94,7 @@ async def test_build_sees_no_secret_of_the_controller(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
     building(kit, "{python}", "-c", "import os, sys; sys.exit(os.environ.get('ANTHROPIC_API_KEY', 0))")
-    built = await build(kit.service, kit.commit(WELL), tmp_path / "store")
+    built = await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)
     assert built.artefact, "the build command exits with the key if it sees one"
 
 
@@ -98,7 +102,7 @@ async def test_unknown_commit_is_refused(kit: EdgeKit, tmp_path: Path) -> None:
     kit.commit(WELL)
     for commit in ("0" * 40, "main", "--output=/tmp/x"):
         with pytest.raises(Permanent, match="commit"):
-            await build(kit.service, Commit(commit), tmp_path / "store")
+            await build(kit.service, Commit(commit), tmp_path / "store", BOX)
 
 
 @pytest.mark.usefixtures("python")
@@ -108,7 +112,7 @@ async def test_link_that_leaves_the_tree_is_refused(kit: EdgeKit, tmp_path: Path
     git("add", "-A", cwd=kit.tree)
     git("commit", "-qm", "link", cwd=kit.tree)
     with pytest.raises(Permanent, match="outside its tree"):
-        await build(kit.service, Commit(git("rev-parse", "HEAD", cwd=kit.tree)), tmp_path / "store")
+        await build(kit.service, Commit(git("rev-parse", "HEAD", cwd=kit.tree)), tmp_path / "store", BOX)
 
 
 def test_old_artefacts_go_and_used_ones_stay(tmp_path: Path) -> None:

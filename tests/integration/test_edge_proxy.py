@@ -30,6 +30,9 @@ class Instance:
     heads: list[Head] = field(default_factory=list)
     conversations: Conversations = field(default_factory=Conversations)
 
+    async def connect(self) -> tuple[StreamReader, StreamWriter]:
+        return await asyncio.open_connection(LOOPBACK, self.port)
+
     async def talk(self, reader: StreamReader, writer: StreamWriter) -> None:
         async with self.conversations.one(writer):
             while (head := await read_head(reader)) is not None:

@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 from edge_kit import now_ms
 from exports_kit import START_MS, V2, Counted, attributed, exponential, resource
 
-from controller.adapters.edge_http import LOOPBACK, Request, Response, SmallServer, get_status
+from controller.adapters.edge_http import LOOPBACK, Request, Response, SmallServer, get_status, loopback
 from controller.adapters.edge_proxy import Proxy
 from controller.adapters.edge_routes import Routes, arm_of
 from controller.adapters.otlp import PROTOBUF, otlp_server
@@ -155,7 +155,7 @@ async def test_users_are_served_while_a_large_export_is_counted(world: World) ->
     counting = asyncio.create_task(world.post(made.SerializeToString()))
     served = 0
     while not counting.done():
-        assert await get_status(public.sockets[0].getsockname()[1], "/", 5) == 200
+        assert await get_status(loopback(public.sockets[0].getsockname()[1]), LOOPBACK, "/", 5) == 200
         served += 1
     assert (await counting).status_code == 200
     assert served > 1

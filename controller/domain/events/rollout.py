@@ -37,6 +37,7 @@ class ArtefactBuilt(Event):
     release: int
     artefact: Digest
     duration_ms: int
+    isolation: str = ""  # which sandbox builds and runs it, in words. Empty: the platform does not say
 
 
 class NothingToDeploy(Event):
