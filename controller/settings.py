@@ -22,6 +22,7 @@ from controller.domain.verdict import JudgeConfig
 from controller.errors import ConfigError
 from controller.ports import RepositoryConfig, ServiceConfig
 from rbac.load import SHIPPED
+from rbac.model import PathPattern
 
 FILE = "flyball.toml"
 STATE = ".flyball"
@@ -81,6 +82,7 @@ class TestSection(Section):
     seconds: Seconds = 600
     slots: Annotated[int, Field(ge=1, le=64)] = 2
     plugins: bool = True  # False: pytest loads only the plugins that the repository names itself
+    keeps: Annotated[tuple[PathPattern, ...], Field(max_length=50)] = ()  # what an agent's test run may bring back
 
 
 class BuildSection(Section):
