@@ -40,9 +40,9 @@ from tools.gateway import Gateway, Listening, listen
 from tools.git_door import GitDoor
 from tools.mounts import MountBelt, catalogue_of
 from tools.oauth import TokenDesk, oauth_app
+from tools.runs import RunTests
 from tools.sites import KnownWorkspaces
 from tools.toolbox import Toolbox
-from tools.workspace import RunTests
 
 logger = logging.getLogger("flyball.gateway")
 
@@ -187,6 +187,7 @@ def _toolbox(means: Means, desk: SessionDesk, workspaces: KnownWorkspaces) -> tu
         bounds=bounds,
         policy_folder=record.rules,
         mounted=catalogue_of(settings.gateway.mounts),
+        keeps=settings.test.keeps,
     )
     mounted = MountBelt(means.mounts, gate=gate, seals=seals).tools
     toolbox = Toolbox(desk, tools, result_bytes=bounds.tool_result_bytes, mounted=mounted)

@@ -20,6 +20,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
+from controller.commit_paths import refused_among
 from controller.desk_arguments import Names, Refusal, digest_of_anything, names_in, strict
 from controller.desk_record import Kept
 from controller.desk_sessions import Session, Sessions, facts_of
@@ -33,13 +34,15 @@ from controller.errors import FlyballError
 from controller.ports import Allowed, Badge, Clock, Denied, Limits, Log, Seals, ToolDefinition, ToolResult, Visitors
 from rbac.catalogue import Sensitivity
 from rbac.decide import Authority
-from rbac.model import Request
+from rbac.model import Decision, Request
+from rbac.path_classes import PathClass, is_in
 
 MAX_BELTS = 10_000  # lists of tools that are remembered
 MAX_UNRECORDED = 1_000  # calls of one session that nobody has recorded yet
 RECORDED_AT_ONCE = 50  # calls of a program outside that wait for their record; the next one has them written
 RECORDED_AFTER_S = 1.0
 RATE_WINDOW_S = 60
+SECRETS = (PathClass.HOLDS_SECRETS,)
 UNKNOWN_TOOL = "(unknown)"  # in the log, where a name that a model made up has no place
 NO_PLACE = -1  # turn and index of a call that was refused before anybody counted it
 
@@ -123,6 +126,15 @@ class SessionDesk:
     def readable(self, badge: Badge, path: str) -> bool:
         """Whether this session could read that file: for tools that come across files which the call did not name."""
         return self._authority.decide(self._request(badge, "read_file", Names((path,), None, None, None))).allowed
+
+    def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
+        """Those that this session could not read. One in no accepted spelling counts by what its name holds alone."""
+
+        def asked(some: Sequence[str]) -> Decision:
+            return self._authority.decide(self._request(badge, "read_file", Names(tuple(some), None, None, None)))
+
+        refused = refused_among(paths, asked)
+        return frozenset(path for path, no in refused if not _only_spelling(no) or is_in(path, SECRETS))
 
     async def scopes_short(self, badge: Badge, tool: str) -> tuple[str, ...]:
         if badge.scopes is None or self.tainted(badge.session):
@@ -392,6 +404,10 @@ class SessionDesk:
 
 def _scopes_of(badge: Badge) -> tuple[str, ...]:
     return (*scopes(agent=badge.role, repository=badge.repository, service=None), f"session:{badge.session}")
+
+
+def _only_spelling(no: Decision) -> bool:
+    return all(rule.startswith(("path/", "chain/")) for rule in no.rules) and no.rules[-1].startswith("path/")
 
 
 def _is_outside(badge: Badge) -> bool:

@@ -23,6 +23,7 @@ from controller.errors import ConfigError
 from controller.ports import RepositoryConfig, ServiceConfig
 from controller.settings_sandbox import Places, SandboxSection, SecretSection, Section, VariableName
 from rbac.load import SHIPPED
+from rbac.model import PathPattern
 
 FILE = "flyball.toml"
 STATE = ".flyball"
@@ -79,6 +80,7 @@ class TestSection(Section):
     slots: Annotated[int, Field(ge=1, le=64)] = 2
     plugins: bool = True  # False: pytest loads only the plugins that the repository names itself
     network: Places = ()
+    keeps: Annotated[tuple[PathPattern, ...], Field(max_length=50)] = ()  # what an agent's test run may bring back
 
 
 class BuildSection(Section):

@@ -8,6 +8,7 @@ from controller.errors import Refused
 from rbac import canonical
 from rbac.catalogue import Need, Tool
 from rbac.model import ANY_DELIVERY, DELIVERY, OWN_BRANCH, PROTECTED_BRANCH, Grant, Request, Served
+from rbac.path_classes import PathClass, is_in
 from rbac.patterns import matches, matches_any, protected_by_any
 
 MAX_PATHS = 1000  # paths in one call
@@ -69,10 +70,14 @@ def facts_of(request: Request, grant: Grant, served: Served | None) -> Facts:
         branch_protected=_is_protected(request.branch, served),
         paths_granted=all(matches_any(rules.allowed, path) for path in request.paths),
         paths_in_task=task is None or all(matches_any(task, path) for path in request.paths),
-        path_never=any(protected_by_any(rules.never, path) for path in request.paths),
-        path_never_tainted=any(protected_by_any(rules.never_tainted, path) for path in request.paths),
+        path_never=_some_is(request.paths, rules.never, rules.never_classes),
+        path_never_tainted=_some_is(request.paths, rules.never_tainted, rules.never_tainted_classes),
         path_protected=any(protected_by_any(request.protected_paths, path) for path in request.paths),
     )
+
+
+def _some_is(paths: tuple[str, ...], patterns: tuple[str, ...], classes: tuple[PathClass, ...]) -> bool:
+    return any(protected_by_any(patterns, path) or is_in(path, classes) for path in paths)
 
 
 def _is_protected(branch: str | None, served: Served | None) -> bool:

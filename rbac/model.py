@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from controller.errors import Refused
 from rbac import canonical
 from rbac.catalogue import TOOLS, Direction, Role
+from rbac.path_classes import PathClass
 from rbac.patterns import check_pattern
 
 EVERY = "*"  # every repository or environment that this Flyball is configured to serve
@@ -60,16 +61,22 @@ def _or_every(check: Callable[[str], str]) -> Callable[[str], str]:
 PathPattern = Annotated[str, AfterValidator(check_pattern)]
 BranchPattern = Annotated[str, AfterValidator(_branch_pattern)]
 ToolName = Annotated[str, AfterValidator(_tool)]
+ClassName = Annotated[PathClass, Field(strict=False)]
 RepositoryName = Annotated[str, _named(_or_every(canonical.repository))]
 EnvironmentName = Annotated[str, _named(_or_every(canonical.environment))]
 
 
 class Paths(Closed):
-    """Files by pattern. `never` outranks `allowed`, and so does `never_tainted` once a run has read outsiders' text."""
+    """Files by pattern, and by the classes of `rbac.path_classes`.
+
+    What is never given outranks `allowed`, and so does what is not given to a run that has read outsiders' text.
+    """
 
     allowed: tuple[PathPattern, ...] = ()
     never: tuple[PathPattern, ...] = ()
     never_tainted: tuple[PathPattern, ...] = ()
+    never_classes: tuple[ClassName, ...] = ()
+    never_tainted_classes: tuple[ClassName, ...] = ()
 
 
 class Grant(Closed):

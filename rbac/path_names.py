@@ -235,6 +235,6 @@ ROWS = (
         " U*__*.sql *.up.sql *.down.sql changelog.xml db.changelog*.xml db.changelog*.y*ml",
     ),
     # --- who decides --------------------------------------------------------------------------------------------------
-    Row(_C.OWNERS, "CODEOWNERS, as GitHub and GitLab read it; Kubernetes' OWNERS", "CODEOWNERS OWNERS OWNERS_ALIASES"),
+    Row(_C.OWNERS, "CODEOWNERS, as GitHub and GitLab read it", "CODEOWNERS"),
     Row(_C.POLICY, "Flyball's own files", "flyball.toml /rbac/ /prompts/"),
 )

@@ -33,6 +33,13 @@ FILES = (
     "rbac/grants/author.yaml",
     "prompts/author.md",
     "flyball.toml",
+    "id_ecdsa",
+    ".claude/settings.json",
+    "Makefile",
+    ".vscode/tasks.json",
+    "Dockerfile",
+    "conftest.py",
+    "src/migrations/0001.py",
 )
 BRANCHES = {
     THIS_BRANCH: "its own branch",

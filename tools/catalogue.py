@@ -21,9 +21,10 @@ from tools.forge import ForgeBelt
 from tools.forge_read import ForgeReadBelt, PullRequests
 from tools.ledger import LedgerBelt
 from tools.policy import PolicyBelt, Rules
+from tools.runs import Runs, RunTests
 from tools.sites import KnownWorkspaces
 from tools.telemetry import TelemetryBelt
-from tools.workspace import RunTests, WorkspaceBelt
+from tools.workspace import WorkspaceBelt
 
 NO_MOUNTS: Mapping[str, Catalogued] = {}
 
@@ -47,12 +48,15 @@ def toolbelt(
     bounds: Bounds,
     policy_folder: Path = SHIPPED,
     mounted: Mapping[str, Catalogued] = NO_MOUNTS,
+    keeps: tuple[str, ...] = (),
 ) -> list[Tool]:
-    """`policy_folder` and `mounted` are those that the authority was made from."""
+    """`policy_folder` and `mounted` are those that the authority was made from. `keeps`: as in `Runs`."""
     page = bounds.tool_result_bytes
     rules = Rules(authority, policy_folder, served(repositories), mounted)
     return [
-        *WorkspaceBelt(workspaces.root_of, desk.readable, run_in_workspace).tools(),
+        *WorkspaceBelt(
+            workspaces.root_of, desk.readable, Runs(workspaces, desk, run_in_workspace, keeps), workspaces.ignored
+        ).tools(),
         *ForgeBelt(gate=gate, workspaces=workspaces, log=log, requests=requests, repositories=repositories).tools(),
         *ForgeReadBelt(forge, log, page).tools(),
         *CiBelt(ci, gate, log, seals, page).tools(),

@@ -76,7 +76,8 @@ class ForgeBelt:
         outcome = await self._effects.act(call, verb, _pushing(badge, verb, made))
         told = unless_done(outcome, f"The push to {branch}", f"{branch} is not where it was expected")
         changed = f"{len(made.files)} files, {made.lines_changed} lines"
-        return told or ToolResult(f"Pushed {made.head[:12]} to {branch} ({changed}).")
+        ignored = f" Left out, because .gitignore names them: {', '.join(made.left_out)}." if made.left_out else ""
+        return told or ToolResult(f"Pushed {made.head[:12]} to {branch} ({changed}).{ignored}")
 
     async def open_pull_request(self, call: Call) -> ToolResult:
         badge, branch = call.badge, Branch(call.arguments["branch"])

@@ -124,7 +124,9 @@ class PolicyBelt:
             return []
         branches = [one.replace(OWN_BRANCH, badge.branch).replace(DELIVERY, badge.delivery) for one in grant.branches]
         paths = grant.paths
-        never = (*paths.never, *(paths.never_tainted if tainted else ()))
+        never = (*paths.never, *(f"({name})" for name in paths.never_classes))
+        if tainted:
+            never += (*paths.never_tainted, *(f"({name})" for name in paths.never_tainted_classes))
         places = {
             "branches": branches,
             "environments": grant.environments,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 
 from controller.domain.ids import CLIENTS, Commit, Repository
-from controller.ports import Badge, Committed, Workspaces
+from controller.ports import Badge, Committed, LeftOut, RunCopy, WorkingCopies
 from tools.belt import NotPossible
 
 
 class KnownWorkspaces:
     """`ports.Workspaces` that remembers, for the tools, which folder it made for which session."""
 
-    def __init__(self, workspaces: Workspaces) -> None:
+    def __init__(self, workspaces: WorkingCopies) -> None:
         self._workspaces = workspaces
         self._roots: dict[str, Path] = {}
         self._making = asyncio.Lock()
@@ -35,6 +37,12 @@ class KnownWorkspaces:
     async def discard(self, session: str) -> None:
         self._roots.pop(session, None)
         await self._workspaces.discard(session)
+
+    def run_copy(self, root: Path, left_out: LeftOut) -> AbstractAsyncContextManager[RunCopy]:
+        return self._workspaces.run_copy(root, left_out)
+
+    async def ignored(self, repository: Repository, base: Commit, paths: Sequence[str]) -> frozenset[str]:
+        return await self._workspaces.ignored(repository, base, paths)
 
     def root(self, session: str) -> Path:
         """Raises NotPossible when the session has no workspace."""

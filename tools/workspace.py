@@ -7,13 +7,15 @@ the agent needs for its next call: line numbers, where to read on, why an edit d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.domain.ids import Commit, Repository
 from controller.ports import Badge, ToolDefinition, ToolResult
 from rbac.patterns import check_pattern, matches
 from tools.belt import Call, NotPossible, Tool, lines_of, schema, text_schema, whole_schema
+from tools.runs import Runs
 from tools.search import search
 from tools.tree import MAX_FILE_BYTES, Found, Tree
 
@@ -24,8 +26,8 @@ DEFAULT_LINES = 400
 BINARY_PROBE = 8_192  # bytes in which a zero byte means: no text (as git has it)
 TARGET = r"^(?!.*(\.\.|//))[A-Za-z0-9_][A-Za-z0-9_./:\[\],-]*$"
 
-RunTests = Callable[[Path, str], Awaitable[str]]  # folder, target ("": all tests) -> what came of it
 Readable = Callable[[Badge, str], bool]
+Ignored = Callable[[Repository, Commit, Sequence[str]], Awaitable[frozenset[str]]]
 
 _PATH = text_schema(
     minLength=1, maxLength=1024, description="File path relative to the repository, with / between folders"
@@ -35,11 +37,15 @@ _CONTENT = text_schema(maxLength=MAX_FILE_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceBelt:
-    """`root` gives a session's folder or raises NotPossible; `readable` says which files it may read at all."""
+    """`root` gives a session's folder or raises NotPossible; `readable` says which files it may read at all.
+
+    `ignored`: which new files the .gitignore of the session's base names.
+    """
 
     root: Callable[[Badge], Awaitable[Path]]
     readable: Readable
-    run_in_workspace: RunTests
+    runs: Runs
+    ignored: Ignored
     tests_limit_s: float = 600.0
 
     def tools(self) -> list[Tool]:
@@ -83,6 +89,8 @@ class WorkspaceBelt:
 
     async def write_file(self, call: Call) -> ToolResult:
         path, content = call.arguments["path"], call.arguments["content"]
+        if path in await self.ignored(call.badge.repository, call.badge.base, [path]):
+            raise NotPossible(f"{path} is named by .gitignore, so no change can hold it; write another file")
         return ToolResult(await asyncio.to_thread(_written, await self._tree(call), path, content))
 
     async def delete_file(self, call: Call) -> ToolResult:
@@ -90,8 +98,7 @@ class WorkspaceBelt:
         return ToolResult(f"Deleted {call.arguments['path']}.")
 
     async def run_tests(self, call: Call) -> ToolResult:
-        root = await self.root(call.badge)
-        return ToolResult(await self.run_in_workspace(root, call.arguments.get("target", "")))
+        return await self.runs.tests(call, await self.root(call.badge), call.arguments.get("target", ""))
 
     async def _tree(self, call: Call) -> Tree:
         return Tree(await self.root(call.badge))
@@ -242,7 +249,8 @@ DELETE_FILE = ToolDefinition(
 )
 RUN_TESTS = ToolDefinition(
     "run_tests",
-    "Run the tests on the workspace as it is: all, or one target such as tests/test_cart.py::test_total.",
+    "Run the tests on a copy of the workspace: all, or one target such as tests/test_cart.py::test_total. What a run"
+    " writes is thrown away.",
     schema(target=text_schema(minLength=1, maxLength=300, pattern=TARGET)),
     tool_class="contained",
 )

@@ -19,6 +19,7 @@ from controller.adapters import git_merges, git_notes, git_pulls
 from controller.adapters.git_pulls import Comment, Pull, PullState, Stored
 from controller.adapters.git_refs import RefMove, writing
 from controller.adapters.git_store import FLYBALL, Identity, Store, branch_ref, commit_of, contains, ref_value
+from controller.adapters.git_touched import touched
 from controller.domain.base import Fact
 from controller.domain.ids import Branch, Commit, EffectKey, Repository
 from controller.domain.verbs import (
@@ -33,7 +34,7 @@ from controller.domain.verbs import (
     Verb,
 )
 from controller.errors import Permanent
-from controller.ports import Candidate, Change, Clock, Conflict
+from controller.ports import Candidate, Change, Clock, Conflict, Touched
 
 T = TypeVar("T")
 Act = tuple[
@@ -65,6 +66,9 @@ class GitForge:
 
     async def change(self, repository: Repository, base: Commit, head: Commit) -> Change:
         return await self._look(repository, lambda repo: git_merges.change(repo, base, head))
+
+    async def touched(self, repository: Repository, base: Commit, head: Commit) -> Touched:
+        return await asyncio.to_thread(touched, self.store.path(repository), base, head)
 
     async def diff(self, repository: Repository, base: Commit, head: Commit, limit_bytes: int) -> str:
         return await self._look(repository, lambda repo: git_merges.diff(repo, base, head, limit_bytes))

@@ -12,21 +12,24 @@ import asyncio
 import os
 import re
 import stat
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import FileMode
+from pygit2.enums import DeltaStatus, FileMode
 
+from controller.adapters.git_ignored import ignored
 from controller.adapters.git_merges import change_between
 from controller.adapters.git_store import FLYBALL, Identity, Store, commit_of
+from controller.adapters.removal import remove
+from controller.adapters.run_copies import run_copy
 from controller.domain.ids import Commit, Repository
-from controller.errors import Permanent, Unavailable
-from controller.ports import Committed
+from controller.errors import Permanent
+from controller.ports import Committed, LeftOut, RunCopy
 
 LITTER = (
     "__pycache__",
@@ -40,7 +43,6 @@ LITTER = (
 )  # what running the tests leaves behind; committed only where the base tracks it
 SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}(/[A-Za-z0-9][A-Za-z0-9._-]{0,119}){0,4}")
 NEVER_FOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-REMOVE_TIMEOUT_S = 60.0
 
 Entry = tuple[pygit2.Oid, FileMode]
 
@@ -77,12 +79,18 @@ class GitWorkspaces:
         return place if place.is_dir() and not place.is_symlink() else None
 
     async def discard(self, session: str) -> None:
-        await asyncio.to_thread(_remove, self._place(session))
+        await asyncio.to_thread(remove, self._place(session))
+
+    def run_copy(self, root: Path, left_out: LeftOut) -> AbstractAsyncContextManager[RunCopy]:
+        return run_copy(root, left_out)
+
+    async def ignored(self, repository: Repository, base: Commit, paths: Sequence[str]) -> frozenset[str]:
+        return await asyncio.to_thread(self._ignored, repository, base, paths)
 
     def _create(self, session: str, repository: Repository, base: Commit) -> Path:
         tree = commit_of(self._store.open(repository), base).tree
         place = self._place(session)
-        _remove(place)
+        remove(place)
         place.mkdir(parents=True)
         lay_out(tree, place)
         return place
@@ -92,13 +100,22 @@ class GitWorkspaces:
     ) -> Committed | None:
         repo = self._store.open(repository)
         before = commit_of(repo, base).tree
-        after = _Reading(repo, self._limits).whole(self._place(session), before)
+        place = self._place(session)
+        after = _Reading(repo, self._limits).whole(place, before)
+        left_out = self._ignored(repository, base, _added(before, after))
+        if left_out:
+            after = _Reading(repo, self._limits, left_out).whole(place, before)
         if after.id == before.id:
             return None
         signature = self._by.signed(at)
         head = repo.create_commit(None, signature, signature, message, after.id, [base])
         change = change_between(before, after)
-        return Committed(Commit(str(head)), change.files, change.lines_changed)
+        return Committed(Commit(str(head)), change.files, change.lines_changed, tuple(sorted(left_out)))
+
+    def _ignored(self, repository: Repository, base: Commit, paths: Sequence[str]) -> frozenset[str]:
+        tree = commit_of(self._store.open(repository), base).tree
+        new = [path for path in paths if path not in tree]
+        return ignored(self._store.path(repository), new, lambda path: _blob(tree, path))
 
     def _place(self, session: str) -> Path:
         """No two sessions share a folder: "@" is in no session's name."""
@@ -146,7 +163,8 @@ def _lay_out_file(blob: pygit2.Blob, path: Path) -> None:
 class _Reading:
     """One walk over a working copy, with what it has read so far."""
 
-    def __init__(self, repo: pygit2.Repository, limits: Limits) -> None:
+    def __init__(self, repo: pygit2.Repository, limits: Limits, left_out: frozenset[str] = frozenset()) -> None:
+        self._left_out = left_out
         self._repo = repo
         self._limits = limits
         self._entries = 0
@@ -179,8 +197,10 @@ class _Reading:
         return self._tree(base, known, found)
 
     def _entry(self, folder: int, name: str, was: pygit2.Object | None, path: str, depth: int) -> Entry | None:
-        """None: an empty folder, which git does not keep."""
+        """None: an empty folder, which git does not keep, or a file that is left out."""
         self._count(path)
+        if path in self._left_out:
+            return None
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
         if name.lower() == ".git":
             raise Permanent(f"{path} would be a repository within the repository", "Remove it from the working copy")
@@ -284,22 +304,19 @@ def _name(entry: pygit2.Object) -> str:
     return os.fsdecode(entry.raw_name or b"")
 
 
+def _added(before: pygit2.Tree, after: pygit2.Tree) -> list[str]:
+    deltas = before.diff_to_tree(after).deltas
+    return [os.fsdecode(delta.new_file.raw_path) for delta in deltas if delta.status == DeltaStatus.ADDED]
+
+
+def _blob(tree: pygit2.Tree, path: str) -> bytes | None:
+    """A file's content. None: there is no such file."""
+    try:
+        found = tree[path]
+    except KeyError:
+        return None
+    return found.data if isinstance(found, pygit2.Blob) else None
+
+
 def _is_submodule(entry: pygit2.Object) -> bool:
     return entry.filemode == FileMode.COMMIT
-
-
-def _remove(place: Path) -> None:
-    """With rm, which neither follows links nor recurses on a stack: the tree may be made to hurt who removes it."""
-    if not place.parent.is_dir():
-        return
-    if _rm(place):
-        subprocess.run(["chmod", "-R", "u+rwX", "--", str(place)], capture_output=True, timeout=REMOVE_TIMEOUT_S)
-        left = _rm(place)
-        if left:
-            raise Unavailable(f"the working copy {place} cannot be removed: {left}", "Remove it by hand")
-
-
-def _rm(place: Path) -> str:
-    """What rm complained about; empty: it is gone."""
-    done = subprocess.run(["rm", "-rf", "--", str(place)], capture_output=True, text=True, timeout=REMOVE_TIMEOUT_S)
-    return done.stderr.strip() if done.returncode else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,24 @@ class Committed:
     head: Commit
     files: tuple[str, ...]
     lines_changed: int
+    left_out: tuple[str, ...] = ()  # new files that the base's .gitignore names: no change holds them
+
+
+@dataclass(frozen=True, slots=True)
+class RunCopy:
+    """A throwaway copy of a working copy, for a run. What is written there is gone when the run is over."""
+
+    folder: Path
+    left_out: tuple[str, ...]  # files that the session may not read
+
+
+LeftOut = Callable[[Sequence[str]], frozenset[str]]  # which of these files a copy is to be made without
+
+
+class RunCopies(Protocol):
+    def run_copy(self, root: Path, left_out: LeftOut) -> AbstractAsyncContextManager[RunCopy]:
+        """A copy of the working copy at `root`, for as long as the block lasts. Raises Permanent past the bounds."""
+        ...
 
 
 class Workspaces(Protocol):
@@ -45,6 +64,14 @@ class Workspaces(Protocol):
         ...
 
     async def discard(self, session: str) -> None: ...
+
+
+class WorkingCopies(Workspaces, RunCopies, Protocol):
+    """Working copies that are on disk, so that code can run in copies of them."""
+
+    async def ignored(self, repository: Repository, base: Commit, paths: Sequence[str]) -> frozenset[str]:
+        """Those of the paths that `base` does not have and its .gitignore files name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +232,10 @@ class Desk(Protocol):
 
     def visible(self, badge: Badge, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
         """The tools of which some call by this session could be allowed."""
+        ...
+
+    def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
+        """Those of the files that this session could not read."""
         ...
 
     async def decide(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -28,6 +29,16 @@ class Change:
     lines_changed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Every path in which a commit differs from what it stands on, at its end or on the way there."""
+
+    written: tuple[str, ...]  # added, changed, or of another mode; what is not UTF-8 comes with surrogates
+    deleted: tuple[str, ...]  # the former end of a renaming among them
+    faults: Mapping[str, int] = field(default_factory=dict)  # what no change may bring, by kind, with how many
+    twins: tuple[str, ...] = ()  # new names that look like another in the same folder
+
+
 class Forge(Protocol):
     async def tip(self, repository: Repository, branch: Branch) -> Commit | None:
         """None: there is no such branch."""
@@ -46,6 +57,10 @@ class Forge(Protocol):
         ...
 
     async def change(self, repository: Repository, base: Commit, head: Commit) -> Change: ...
+
+    async def touched(self, repository: Repository, base: Commit, head: Commit) -> Touched:
+        """What `head` and every commit of it that `base` has not changes, from where the two have parted."""
+        ...
 
     async def diff(self, repository: Repository, base: Commit, head: Commit, limit_bytes: int) -> str: ...
 

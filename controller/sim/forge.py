@@ -25,7 +25,7 @@ from controller.domain.verbs import (
     Verb,
 )
 from controller.errors import Permanent
-from controller.ports import Candidate, Change, Conflict
+from controller.ports import Candidate, Change, Conflict, Touched
 from controller.sim.history import History, SimCommit, changed_files, cut_to, diff_lines, lines_changed, tree_id
 from controller.sim.merging import Tree, merge_trees
 
@@ -113,6 +113,16 @@ class SimForge:
         before, after = self._trees(repository, base, head)
         files = changed_files(before, after)
         return Change(files, sum(lines_changed(before, after, path) for path in files))
+
+    async def touched(self, repository: Repository, base: Commit, head: Commit) -> Touched:
+        """Against what it was made on: a simulated branch has one commit, and what lands is merged onto `base`."""
+        history = self.repository(repository).history
+        parents = history.of(head).parents
+        before, after = history.of(parents[0] if parents else base).tree, history.of(head).tree
+        files = changed_files(before, after)
+        return Touched(
+            tuple(path for path in files if path in after), tuple(path for path in files if path not in after)
+        )
 
     async def diff(self, repository: Repository, base: Commit, head: Commit, limit_bytes: int) -> str:
         before, after = self._trees(repository, base, head)

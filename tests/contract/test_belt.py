@@ -281,11 +281,16 @@ async def test_a_protected_path_cannot_be_written_whatever_its_spelling(world: W
     assert not (world.root() / "src/Payments").exists()
 
 
-async def test_tests_run_in_the_sessions_own_folder(world: World, belt: Belt) -> None:
+async def test_tests_run_in_a_copy_of_the_sessions_own_folder(world: World, belt: Belt) -> None:
     one = "tests/test_cart.py::test_total"
-    assert await done(belt, "run_tests") == "ran everything"
-    assert await done(belt, "run_tests", target=one) == f"ran {one}"
-    assert world.ran == [(world.root(), ""), (world.root(), one)]
+    assert (await done(belt, "run_tests")).startswith("ran everything")
+    await done(belt, "write_file", path="src/new.py", content="x = 1\n")
+    assert (await done(belt, "run_tests", target=one)).startswith(f"ran {one}")
+    assert [target for _, target in world.ran] == ["", one]
+    assert world.root() not in [folder for folder, _ in world.ran]
+    assert not any(folder.exists() for folder, _ in world.ran)
+    assert "src/new.py" in world.files_run[1]
+    assert "config/.env" not in world.files_run[0]
     for target in ("-p evil", "--rootdir=/", "../x", "a; b"):
         await refused(belt, "run_tests", target=target)
 

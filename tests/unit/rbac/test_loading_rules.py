@@ -30,7 +30,7 @@ SPOILT = [
     ("an unknown verb", "grants/merger.yaml", "[forge.land]", "[forge.force_push]", "forge.force_push"),
     ("a wrong type", "grants/merger.yaml", 'repositories: ["*"]', "repositories: 7", "repositories: 7"),
     ("a number among names", "grants/merger.yaml", '["{protected}"]', "[7]", "branches: [7]"),
-    ("a pattern that climbs", "grants/author.yaml", '- "rbac/**"', '- "../rbac/**"', "../rbac"),
+    ("a pattern that climbs", "grants/author.yaml", '- "**/.gitmodules"', '- "../.gitmodules"', "../.gitmodules"),
     ("a branch pattern that is none", "grants/author.yaml", "agent/{delivery}/*", "agent/{anything}/*", "{anything}"),
     ("a repository that is no name", "grants/checker.yaml", '["*"]', '["Shop!"]', "Shop!"),
     ("a key twice", "grants/checker.yaml", "role: checker", "role: checker\nrole: merger", "role: merger"),
