@@ -27,8 +27,8 @@ from controller.domain.entry import Caller, Draft, decode, encode
 from controller.domain.events import Label
 from controller.domain.ids import Digest, StreamId
 from controller.domain.money import Usage
-from controller.ledger.redaction import FREE_TEXT, SENTENCE_CHARS, Redactor, secrets_in
 from controller.domain.secret_rules import RULES, looks_password, looks_secret
+from controller.ledger.redaction import FREE_TEXT, SENTENCE_CHARS, Redactor, secrets_in
 from controller.ports import ModelReply
 
 KEY = b"k" * 32
