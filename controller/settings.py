@@ -237,6 +237,11 @@ class PolicySection(Section):
     owner: str = "policy-owner"  # who answers for what the policy lets through
     large_change_lines: Annotated[int, Field(ge=1, le=1_000_000)] = 400
     careful: tuple[str, ...] = ()  # paths whose change asks for a person
+    mutants_killed_percent: Annotated[int, Field(ge=0, le=100)] = 60  # of a change's mutants; fewer ask for a person
+    mutants_required: bool = False  # True: a change whose mutants cannot be measured asks for a person
+    asked_moves_are_green: bool = True  # another version of a package that is there already and that the task names
+    interfaces: Literal["auto", "always", "never"] = "auto"  # auto: public ones count where no service is deployed
+    codeowners: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # "@team" of CODEOWNERS to people's names
     rules: Path | None = None  # a folder with grants/ and policy/, relative to flyball.toml. None: those shipped
     people: tuple[str, ...] = ()  # who may do everything; empty, and no groups: whoever runs the command
     groups: dict[Literal["requesters", "approvers", "operators", "owners"], tuple[str, ...]] = Field(

@@ -13,6 +13,7 @@ from pathlib import Path
 from controller import VERSION
 from controller.adapters.anthropic_ import AnthropicModel
 from controller.adapters.edge_client import EdgeLink
+from controller.adapters.git_facts import FactsOptions, GitFacts
 from controller.adapters.grants import RbacGrants
 from controller.adapters.mcp_client import McpTools
 from controller.adapters.policy_table import PolicyTable, TableParameters
@@ -102,6 +103,7 @@ def ports_of(record: Record, world: Embedded, gate: Gate, at_work: Crew, *, sett
         telemetry=world.telemetry,
         court=world.judge or InProcessCourt(world.telemetry, record.blobs),
         policy=policy_of(settings),
+        facts=GitFacts(world.forge.store, record.seals, facts_options(settings)),
         bounds=settings.bounded(),
         repositories={repository.name: repository},
         model_label=at_work.model.label,
@@ -261,7 +263,24 @@ ANNOUNCEMENTS = 10  # tries beside other controllers that start, and people who 
 def policy_of(settings: Settings) -> PolicyTable:
     policy = settings.policy
     return PolicyTable(
-        TableParameters(owner=policy.owner, protected=policy.careful, max_lines=policy.large_change_lines)
+        TableParameters(
+            owner=policy.owner,
+            protected=tuple(dict.fromkeys((*policy.careful, *settings.repository.protected))),
+            max_lines=policy.large_change_lines,
+            mutants_killed_percent=policy.mutants_killed_percent,
+            mutants_required=policy.mutants_required,
+            asked_moves_are_green=policy.asked_moves_are_green,
+        )
+    )
+
+
+def facts_options(settings: Settings) -> FactsOptions:
+    service, build = settings.service, settings.build.command
+    public = settings.policy.interfaces == "always" or (settings.policy.interfaces == "auto" and service is None)
+    return FactsOptions(
+        build=(build,) if build else (),
+        start=(service.start,) if service else (),
+        public=public,
     )
 
 

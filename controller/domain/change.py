@@ -20,6 +20,8 @@ from pydantic import Field
 from controller.domain.base import Fact
 from controller.domain.sealed import Sealed
 
+ADDING = frozenset({"test/added", "test/changed", "test/file-added"})  # rules of tests that prove more than before
+
 
 class FileStatus(StrEnum):
     ADDED = "added"
@@ -50,6 +52,8 @@ class Role(StrEnum):
     STEERS_AGENTS = "steers_agents"
     HOLDS_SECRETS = "holds_secrets"
     GENERATED = "generated"
+    OWNERS = "owners"  # says who must review
+    POLICY = "policy"  # Flyball's own configuration, grants and prompts
     DOCS = "docs"
 
 
@@ -75,6 +79,8 @@ class Finding(Fact):
     path: str
     line: int | None = None  # on the head, or on the base for what was removed; None: the file as a whole
     words: Sealed | None = None  # None: the rule's id says all
+    asked: bool = False  # the task names what this is about
+    test: str = ""  # the test's `clear_name` as its runner calls it. "": it is about no test, or about an unknown one
 
 
 class DependencyChange(Fact):
@@ -106,6 +112,11 @@ class ChangeFacts(Fact):
     @property
     def lines_changed(self) -> int:
         return sum(one.lines_added + one.lines_removed for one in self.files)
+
+    @property
+    def tests_added(self) -> bool:
+        """At least one test asserts something that none asserted before. A test that went, or only moved, is none."""
+        return any(one.rule in ADDING for one in self.tests_touched)
 
     def with_role(self, *roles: Role) -> tuple[FileFact, ...]:
         return tuple(one for one in self.files if any(role in one.roles for role in roles))

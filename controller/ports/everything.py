@@ -16,7 +16,7 @@ from controller.ports.judging import Court
 from controller.ports.provenance import Attestor
 from controller.ports.record import Blobs, Log, Seals
 from controller.ports.time import Clock
-from controller.ports.world import Ci, Platform, Policy, Telemetry
+from controller.ports.world import Ci, Facts, Platform, Policy, Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class Ports:
     telemetry: Telemetry
     court: Court
     policy: Policy
+    facts: Facts
     bounds: Bounds
     repositories: Mapping[Repository, RepositoryConfig]
     model_label: Label = Label.LIVE

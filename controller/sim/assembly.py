@@ -13,6 +13,7 @@ from controller.domain.events import Label
 from controller.domain.verbs import Port
 from controller.gate import EffectGate, Grants
 from controller.ports import Blobs, Hands, Lease, Log, Policy, Ports, Seals
+from controller.sim.facts import SimFacts
 from controller.sim.limits import SimLimits
 from controller.sim.process import Process, ProcessHands, ProcessLease, ProcessLog
 from controller.sim.workspaces import TOOLS, TOOLS_DIGEST, SimTools
@@ -77,6 +78,7 @@ def wire(world: SimWorld, shared: Shared, process: Process) -> Wired:
         telemetry=world.telemetry,
         court=InProcessCourt(world.telemetry, shared.blobs),
         policy=shared.policy,
+        facts=SimFacts(world.forge),
         bounds=world.bounds,
         repositories=world.repositories,
         model_label=Label.SIMULATED,

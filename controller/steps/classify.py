@@ -25,7 +25,7 @@ WHY_NOT = {
 
 
 async def classify(d: Delivery, ports: Ports) -> list[Draft]:
-    inputs, stream = inputs_of(d, await slower_than_landed(d, ports)), delivery_stream(d.id)
+    inputs, stream = await inputs_of(d, ports), delivery_stream(d.id)
     changed = await newest_of(ports.log, stream, e.ChangeAuthored, e.SentBack)
     tested = await newest_of(ports.log, stream, e.CiReported)
     verdict = await ports.policy.classify(inputs)
@@ -52,24 +52,25 @@ async def slower_than_landed(d: Delivery, ports: Ports) -> tuple[SlowerBenchmark
     return slower_ones(d.ci.benchmarks, series(await landings(ports.log, d.repository, d.branch)))
 
 
-def inputs_of(d: Delivery, slower: tuple[SlowerBenchmark, ...] = ()) -> RiskInputs:
-    """What the colour depends on, read off the delivery as it stood. Raises Permanent before it was checked."""
+async def inputs_of(d: Delivery, ports: Ports) -> RiskInputs:
+    """What the colour depends on: facts of what was tested, as both trees and CI tell them.
+
+    Raises Permanent before it was checked.
+    """
     change, ci = d.change, d.ci
     if change is None or ci is None:
         raise Permanent(f"{d.id} is checked without a change or a CI report", "Run `flyball log verify`")
+    facts = await ports.facts.of(d.repository, ci.base, ci.tested, await ports.seals.open(d.task))
     return RiskInputs(
         cause=d.asked.cause.value,
-        files=change.files,
-        lines_changed=change.lines_changed,
+        files=tuple(one.path for one in facts.files),
+        lines_changed=facts.lines_changed,
         tests_passed=ci.passed,
-        tests_added=any(_is_test(path) for path in change.files),
+        tests_added=facts.tests_added,
         tainted=d.tainted,
         rounds=d.rounds,
         asked_by_agent=by_agent(d.asked.asked_by),
-        slower_benchmarks=slower,
+        slower_benchmarks=await slower_than_landed(d, ports),
+        change=facts,
+        tests=ci.facts,
     )
-
-
-def _is_test(path: str) -> bool:
-    name = path.rsplit("/", 1)[-1]
-    return name.startswith("test_") or name.endswith("_test.py") or "/tests/" in f"/{path}"

@@ -21,6 +21,7 @@ PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^ ]+)", re.MULTILINE)
 HASHED = re.compile(r"^[a-z0-9][a-z0-9._-]*==.* \\\n    --hash=sha256:[0-9a-f]{64}", re.MULTILINE)
 TRESPASSES = {
     "layers": ("controller/steps/merge.py", "import controller.wiring"),
+    "facts": ("controller/facts/owners.py", "import controller.ports"),
     "steps": ("controller/steps/merge.py", "import controller.steps.deploy"),
     "judging": ("controller/service/judging.py", "import controller.ledger.keyring"),
     "cedar": ("controller/steps/clear.py", "import cedarpy"),

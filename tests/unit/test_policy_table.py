@@ -8,10 +8,22 @@ from hypothesis import strategies as st
 
 from controller.adapters.policy_table import MAX_REASON, TABLE, PolicyTable, TableParameters
 from controller.domain.benchmark import SlowerBenchmark
+from controller.domain.change import ChangeFacts, FileFact, FileStatus, Role
 from controller.domain.risk import Colour, RiskInputs, RiskVerdict
 from controller.errors import ConfigError
 
 PARAMETERS = TableParameters(owner="Ada Owner", protected=(".github/**", "**/migrations/**"))
+
+
+def facts(*files: tuple[str, Role], lines: int = 40, **more: Any) -> ChangeFacts:
+    """Of changed files, each with its role; the lines are all in the first."""
+    found = tuple(
+        FileFact(path=path, status=FileStatus.CHANGED, lines_added=0 if n else lines, roles=(role,))
+        for n, (path, role) in enumerate(files)
+    )
+    return ChangeFacts(files=found, **more)
+
+
 SMALL = RiskInputs(
     cause="task",
     files=("src/cart.py", "tests/test_cart.py"),
@@ -20,6 +32,7 @@ SMALL = RiskInputs(
     tests_added=True,
     tainted=False,
     rounds=1,
+    change=facts(("src/cart.py", Role.SOURCE), ("tests/test_cart.py", Role.TEST)),
 )
 
 
@@ -54,7 +67,12 @@ async def test_a_small_tested_change_is_green_and_names_its_owner() -> None:
             "yellow/large-change",
             "26 files (at most 25)",
         ),
-        ({"tests_added": False}, Colour.YELLOW, "yellow/no-tests", "1 source files changed and no test added"),
+        (
+            {"tests_added": False},
+            Colour.YELLOW,
+            "yellow/no-tests",
+            "1 source files changed and no test added that asserts anything new",
+        ),
         ({"tainted": True}, Colour.YELLOW, "yellow/tainted", "somebody outside"),
         ({"files": ()}, Colour.YELLOW, "yellow/facts-missing", "no file is named"),
         ({"lines_changed": 0}, Colour.YELLOW, "yellow/facts-missing", "0 changed lines"),
@@ -95,8 +113,14 @@ async def test_a_slower_benchmark_makes_no_red_better_and_holds_up_no_clean_reve
 
 
 async def test_inputs_of_an_older_log_have_no_slower_benchmarks() -> None:
-    old = SMALL.model_dump(mode="json", exclude={"slower_benchmarks"})
-    assert RiskInputs.model_validate(old, strict=False) == SMALL
+    old = SMALL.model_dump(mode="json", exclude={"slower_benchmarks", "change", "tests", "mutants"})
+    assert RiskInputs.model_validate(old, strict=False) == SMALL.model_copy(update={"change": None})
+
+
+async def test_a_change_that_is_known_by_its_names_alone_asks_for_a_person() -> None:
+    verdict = await classified(change=None)
+    assert (verdict.colour, verdict.rules) == (Colour.YELLOW, ("yellow/facts-missing", "green/default"))
+    assert "nothing is known of the change but its names" in verdict.reason
 
 
 async def test_the_worst_colour_wins_and_everything_that_spoke_is_listed() -> None:
@@ -119,7 +143,8 @@ async def test_what_an_agent_asks_for_is_never_green_and_no_better_for_it() -> N
 
 
 async def test_documentation_needs_no_test() -> None:
-    assert (await classified(files=("docs/a.md", "README.md"), tests_added=False)).colour is Colour.GREEN
+    docs = facts(("docs/a.md", Role.DOCS), ("README.md", Role.DOCS))
+    assert (await classified(files=("docs/a.md", "README.md"), change=docs, tests_added=False)).colour is Colour.GREEN
 
 
 async def test_a_clean_revert_is_green_whatever_its_size_and_place() -> None:
@@ -151,6 +176,7 @@ INPUTS = st.builds(
     tests_added=st.booleans(),
     tainted=st.booleans(),
     rounds=st.integers(-1, 4),
+    change=st.sampled_from([None, ChangeFacts(), facts(("src/a.py", Role.SOURCE)), facts(("a.sql", Role.MIGRATION))]),
 )
 
 
@@ -165,6 +191,7 @@ async def test_green_rests_on_named_facts_and_never_on_silence(inputs: RiskInput
         assert inputs.tests_passed
         assert not inputs.tainted
         assert inputs.files
+        assert inputs.change is not None
         assert inputs.lines_changed > 0
         assert 1 <= inputs.rounds <= 2
     if not inputs.tests_passed or inputs.rounds > 2:

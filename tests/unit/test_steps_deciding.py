@@ -23,7 +23,16 @@ from controller.domain import events as e
 from controller.domain.bounds import Bounds
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.entry import Draft
-from controller.domain.ids import Commit, DeliveryId, Digest, StreamId, delivery_stream, people_stream, rollout_stream
+from controller.domain.ids import (
+    Branch,
+    Commit,
+    DeliveryId,
+    Digest,
+    StreamId,
+    delivery_stream,
+    people_stream,
+    rollout_stream,
+)
 from controller.domain.risk import Colour, RiskVerdict
 from controller.errors import Permanent
 from controller.ledger.lease import SqliteLease
@@ -97,13 +106,16 @@ class House:
 
     async def checked(self, *, files: tuple[str, ...] = ("cart.py",), tainted: bool = False, **given: Any) -> Delivery:
         await self.asked(**given)
+        now = self.world.clock.now()
+        texts: dict[str, str | None] = dict.fromkeys(files, "one = 1\n")
+        tested = self.world.forge.commit(SHOP, Branch("tried"), texts, "Tried", at=now, onto=self.world.first)
         change: Any = sample(e.ChangeAuthored, head=HEAD, files=files, lines_changed=12, tainted=tainted, full=False)
         steps = (
             sample(e.TaskAccepted),
             change,
             sample(e.PullRequestOpened, head=HEAD, number=1),
             sample(e.CiStarted, head=HEAD),
-            sample(e.CiReported, head=HEAD, passed=True, failures=()),
+            sample(e.CiReported, head=HEAD, base=self.world.first, tested=tested, passed=True, failures=(), facts=None),
         )
         await self.append(delivery_stream(NAME), *steps)
         return await self.delivery()
@@ -156,9 +168,11 @@ def only(drafts: list[Draft]) -> Any:
 
 async def test_a_colour_rests_on_facts_that_stand_beside_it(house: House) -> None:
     d = await house.checked(files=("cart.py", "tests/test_cart.py"))
+    assert d.ci is not None
     drafts = await classify(d, house.ports)
     found = only(drafts).inputs
-    assert (found.cause, found.files, found.lines_changed) == ("task", ("cart.py", "tests/test_cart.py"), 12)
+    assert (found.cause, found.files, found.lines_changed) == ("task", ("cart.py", "tests/test_cart.py"), 3)
+    assert found.change == await house.ports.facts.of(SHOP, d.ci.base, d.ci.tested, "")
     assert (found.tests_passed, found.tests_added, found.tainted, found.rounds) == (True, True, False, 1)
     assert only(drafts).verdict == await house.ports.policy.classify(found)
     await house.keep(drafts)

@@ -27,8 +27,8 @@ from controller.domain.entry import Caller, Draft, decode, encode
 from controller.domain.events import Label
 from controller.domain.ids import Digest, StreamId
 from controller.domain.money import Usage
+from controller.domain.secret_rules import RULES, looks_password, looks_secret
 from controller.ledger.redaction import FREE_TEXT, SENTENCE_CHARS, Redactor, secrets_in
-from controller.ledger.redaction_rules import RULES, looks_password, looks_secret
 from controller.ports import ModelReply
 
 KEY = b"k" * 32
@@ -44,6 +44,7 @@ agent allowed_by allowed_paths approver asked_by audience bad by cause choice cl
 event_id evidence failures feature file files gauges good held isolation key_id label levels model name new old
 on_behalf_of origin outlook owner person public_key request_id result role route routes rules run scope scopes sentence
 statement source step stop_reason test to tool tools uri verb version veto vkey what
+added base_failed ecosystem newly_skipped not_executed operator owners path rule vanished was
 """
 NAMES = frozenset(_NAMES.split())
 
