@@ -107,7 +107,7 @@ def _defined(function: Function) -> Iterator[str]:
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
-        elif isinstance(node, Function) or (isinstance(node, ast.ExceptHandler) and node.name):
+        elif isinstance(node, Function | ast.ExceptHandler) and node.name:
             yield node.name
 
 
