@@ -23,6 +23,7 @@ from controller.clients import Clients
 from controller.desk import SessionDesk
 from controller.domain.ids import Branch, Digest, Repository
 from controller.errors import ConfigError, Unavailable
+from controller.off_loop import OffLoop
 from controller.ports import (
     Badge,
     Ci,
@@ -109,6 +110,7 @@ def crew(means: Means, model: AnthropicModel) -> Crew:
         limits=limits,
         visitors=clients if issuer is None else Outsiders(clients, issuer),
         resource=lambda: listening.address.resource,
+        runner=OffLoop(),
     )
     workspaces = KnownWorkspaces(GitWorkspaces(record.folder.root / "workspaces", means.around.forge.store))
     toolbox, definitions = _toolbox(means, desk, workspaces)

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from controller.commit_paths import refused_among
 from controller.desk_arguments import Names, Refusal, digest_of_anything, names_in, strict
+from controller.desk_engine import Engine, among, belt_of
 from controller.desk_record import Kept
 from controller.desk_sessions import Session, Sessions, facts_of
 from controller.desk_words import FINAL, no_such_tool, words_for
@@ -31,13 +32,13 @@ from controller.domain.entry import Caller
 from controller.domain.events import CallRecord, CallRefused
 from controller.domain.ids import CLIENTS, Digest, EffectKey, digest_bytes, digest_of
 from controller.errors import FlyballError
+from controller.off_loop import Inline, Runner
 from controller.ports import Allowed, Badge, Clock, Denied, Limits, Log, Seals, ToolDefinition, ToolResult, Visitors
 from rbac.catalogue import Sensitivity
 from rbac.decide import Authority
 from rbac.model import Decision, Request
 from rbac.path_classes import PathClass, is_in
 
-MAX_BELTS = 10_000  # lists of tools that are remembered
 MAX_UNRECORDED = 1_000  # calls of one session that nobody has recorded yet
 RECORDED_AT_ONCE = 50  # calls of a program outside that wait for their record; the next one has them written
 RECORDED_AFTER_S = 1.0
@@ -83,15 +84,19 @@ class SessionDesk:
         limits: Limits,
         visitors: Visitors | None = None,
         resource: Callable[[], str] = str,
+        runner: Runner | None = None,
     ) -> None:
-        """`visitors=None`: no program outside is let in. `resource`: the audience that their tokens must name."""
+        """`visitors=None`: no program outside is let in. `resource`: the audience that their tokens must name.
+
+        `runner`: where decisions are made. None: here, in the loop.
+        """
         self._log = log
         self._seals = seals
         self._authority = authority
         self._bounds = bounds
         self._limits = limits
+        self._engine = Engine(authority, runner or Inline())
         self._sessions = Sessions(log, clock, visitors, resource, 2 * bounds.session_seconds)
-        self._belts: dict[tuple[str, tuple[str, ...], frozenset[str] | None, tuple[str, ...]], tuple[str, ...]] = {}
         self._writing: dict[str, asyncio.Task[None]] = {}
 
     # --- who ---------------------------------------------------------------------------------------------------------
@@ -120,12 +125,20 @@ class SessionDesk:
     # --- what may happen ---------------------------------------------------------------------------------------------
 
     def visible(self, badge: Badge, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
-        seen = set(self._belt(badge, tuple(tool.name for tool in tools)))
-        return [tool for tool in tools if tool.name in seen]
+        return among(tools, belt_of(self._authority, badge, tuple(tool.name for tool in tools)))
 
-    def readable(self, badge: Badge, path: str) -> bool:
+    async def listed(self, badge: Badge, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
+        if self._sessions.get(badge.session) is None:
+            return []
+        gone = {f"session:{link.session}" for link in badge.chain}
+        if any(row.state == "revoked" and row.scope in gone for row in await self._log.control()):
+            return []
+        return among(tools, await self._engine.belt(badge, tuple(tool.name for tool in tools)))
+
+    async def readable(self, badge: Badge, path: str) -> bool:
         """Whether this session could read that file: for tools that come across files which the call did not name."""
-        return self._authority.decide(self._request(badge, "read_file", Names((path,), None, None, None))).allowed
+        asked = self._request(badge, "read_file", Names((path,), None, None, None))
+        return (await self._engine.answer(asked)).allowed
 
     def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
         """Those that this session could not read. One in no accepted spelling counts by what its name holds alone."""
@@ -141,7 +154,9 @@ class SessionDesk:
             return ()
         known = self._authority.catalogue.get(tool)
         wanted = known.scope if known else ""
-        if not wanted or wanted in badge.scopes or not self._authority.visible_tools(badge.role, (tool,)):
+        if not wanted or wanted in badge.scopes:
+            return ()
+        if not await self._engine.gives(badge.role, tool):
             return ()
         short = Refusal(("insufficient-scope",), f"{tool} needs scope {wanted}", "This token does not cover that tool.")
         await self._refused(_Call(badge, None, tool, {}, NO_PLACE, NO_PLACE), short)
@@ -169,12 +184,12 @@ class SessionDesk:
         await self._not_stopped(badge)
         await self._within_bounds(badge, session)
         tool = call.tool
-        if tool is None or not self._belt(badge, (tool.name,)):
+        if tool is None or not await self._engine.belt(badge, (tool.name,)):
             rule = "unknown-tool" if tool is None else "tool-not-granted"
             raise Refusal((rule,), f"{badge.role} has no such tool", no_such_tool(call.name))
         arguments = await strict(tool, call.arguments)
         names = names_in(tool, arguments, badge.repository)
-        decision = self._authority.decide(self._request(badge, tool.name, names))
+        decision = await self._engine.answer(self._request(badge, tool.name, names))
         if not decision.allowed:
             told = words_for(badge, tool.name, decision.rules, **asdict(names))
             raise Refusal(decision.rules, decision.reason, told)
@@ -227,21 +242,6 @@ class SessionDesk:
         session.waits_until = now + timedelta(seconds=wait_s) if wait_s > 0 else None
         if wait_s > 0:
             raise _too_fast(wait_s, repeated=False)
-
-    def _belt(self, badge: Badge, tools: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of the tools of which some call by this session, and by all of its chain, could be allowed."""
-        narrowed = [link.scopes for link in badge.chain if link.scopes is not None]
-        scopes = frozenset.intersection(*narrowed) if narrowed else None
-        key = (self._authority.digest, tuple(link.role for link in badge.chain), scopes, tools)
-        if key not in self._belts:
-            if len(self._belts) >= MAX_BELTS:
-                self._belts.clear()
-            lenders = [link.role for link in badge.chain[1:]]
-            seen = self._authority.visible_tools(badge.role, tools, scopes, lenders)
-            if not seen:
-                return ()  # an engine that fails shows nothing, and is asked again
-            self._belts[key] = seen
-        return self._belts[key]
 
     def _request(self, badge: Badge, tool: str, names: Names) -> Request:
         """Not validated again: the badge was at sign-in, and names are in their one spelling."""

@@ -38,6 +38,7 @@ from controller.domain.ids import (
 from controller.domain.verbs import Port, Verb
 from controller.errors import Permanent, Refused, Temporary
 from controller.history.citing import opened
+from controller.off_loop import Inline, Runner
 from controller.ports import Blocked, Clock, Done, Failed, Hands, Log, Outcome, Pending, Rejected, Seals, Unknown
 
 REFUSED = "effect/refused: the world refused it, and nothing was changed"
@@ -99,6 +100,7 @@ class EffectGate:
         gone: Callable[[str], bool] = lambda _: False,
         seals: Seals | None = None,
         covered: Callable[[int], Awaitable[None]] = _at_once,
+        runner: Runner | None = None,
     ) -> None:
         """`gone`: this worker has ended, and nothing that it has asked of these hands can happen unseen any more.
 
@@ -106,7 +108,7 @@ class EffectGate:
         forge may land after its sender has died: there the deadline is waited for. `seals=None`: what the world says
         when it refuses stands in clear. `covered` returns when the intent at that log index is published as far as
         effects must wait for (a signature, a witness), and raises Unavailable when it is not in time; what is safe
-        waits for nobody.
+        waits for nobody. `runner`: where the grants are asked. None: here, in the loop.
         """
         self._log = log
         self._clock = clock
@@ -116,6 +118,7 @@ class EffectGate:
         self._gone = gone
         self._seals = seals
         self._covered = covered
+        self._runner = runner or Inline()
         self._in_flight: set[EffectKey] = set()
 
     async def act(
@@ -171,7 +174,7 @@ class EffectGate:
         guards: tuple[Guard, ...] = (NotStopped(stops),) if stops else ()
         if guards and (block := first_block(await self._log.control(), stops)):
             return block
-        grant = self._granted(agent, verb, subject)
+        grant = await self._granted(agent, verb, subject)
         intent = e.EffectIntended(
             key=effect.key,
             verb=verb.name,
@@ -194,9 +197,9 @@ class EffectGate:
             return Pending(intent.deadline)
         return await self._do(wish, fx.fold(effect.key, await self._log.read(stream)), at=kept.index)
 
-    def _granted(self, agent: str, verb: Verb, subject: StreamId) -> Grant:
-        """Raises Refused."""
-        grant = self._grants.may(agent, verb, subject)
+    async def _granted(self, agent: str, verb: Verb, subject: StreamId) -> Grant:
+        """Raises Refused, and Unavailable when the engine does not answer in time."""
+        grant = await self._runner.run(self._grants.may, agent, verb, subject)
         if not grant.allowed:
             raise Refused(
                 f"agent {agent} may not {verb.name}: {grant.reason}",
@@ -242,7 +245,7 @@ class EffectGate:
         if not over and (block := first_block(control, wish.stops)):
             return block
         try:
-            self._granted(wish.agent, wish.verb, wish.subject)
+            await self._granted(wish.agent, wish.verb, wish.subject)
         except Refused as no:
             over = over or no.message
         if not over:

@@ -33,6 +33,7 @@ from controller.gate import EffectGate
 from controller.ledger.lease import SqliteLease
 from controller.ledger.publication import Need, Publication
 from controller.loop import Loop
+from controller.off_loop import OffLoop
 from controller.ports import (
     Badge,
     Gate,
@@ -164,6 +165,7 @@ async def controller(
         gone=workers.gone,
         seals=record.seals,
         covered=covered_by(publication_of(plan), settings),
+        runner=OffLoop(),
     )
     means = Means(record, around(world, record, settings, root), gate, settings, mounts)
     at_work = crew(means, model_of(model, settings))

@@ -155,7 +155,11 @@ class Gateway:
         self._server = self._serving = None
 
     async def _list_tools(self, ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        tools = [self._wired(tool) for tool in self._toolbox.visible(_caller(ctx))]
+        try:
+            listed = await self._toolbox.listed(_caller(ctx))
+        except Unavailable as broken:
+            raise MCPError(types.INTERNAL_ERROR, broken.message) from broken
+        tools = [self._wired(tool) for tool in listed]
         return types.ListToolsResult(tools=tools, ttl_ms=0, cache_scope="private")
 
     def _wired(self, tool: ToolDefinition) -> types.Tool:

@@ -33,7 +33,7 @@ class LocalBelt:
         self._token = token
 
     async def tools(self) -> list[ToolSpec]:
-        visible = self._toolbox.visible(self._badge())
+        visible = await self._toolbox.listed(self._badge())
         return [ToolSpec(tool.name, tool.description, tool.input_schema) for tool in visible]
 
     async def call(self, name: str, arguments: Mapping[str, Any], *, turn: int, index: int) -> ToolResult:

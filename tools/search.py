@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from controller.confined import NotParsed, Why, confined
@@ -26,12 +26,14 @@ class Texts:
     left_out: int
 
 
-async def search(tree: Tree, pattern: str, beneath: str, *, regex: bool, may_read: Callable[[str], bool]) -> str:
+async def search(
+    tree: Tree, pattern: str, beneath: str, *, regex: bool, may_read: Callable[[str], Awaitable[bool]]
+) -> str:
     """Hits as path:line: text. Files that this session may not read are as if they were not there."""
     found = await asyncio.to_thread(_texts, tree, beneath)
     paths = list(found.texts)
     lines = await _by_regex(pattern, list(found.texts.values())) if regex else _plainly(pattern, found.texts)
-    allowed = {paths[at]: may_read(paths[at]) for at in {at for at, _ in lines}}
+    allowed = {paths[at]: await may_read(paths[at]) for at in {at for at, _ in lines}}
     hits = [_hit(paths[at], number, found.texts[paths[at]]) for at, number in lines if allowed[paths[at]]]
     return _report(hits, found.left_out)
 

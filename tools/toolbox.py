@@ -36,6 +36,11 @@ class Toolbox:
         known = self._known()
         return self._desk.visible(badge, [known[name].definition for name in sorted(known)])
 
+    async def listed(self, badge: Badge) -> list[ToolDefinition]:
+        """As `visible`; nothing for a session that has been revoked. Raises Unavailable when nobody can tell."""
+        known = self._known()
+        return await self._desk.listed(badge, [known[name].definition for name in sorted(known)])
+
     def _known(self) -> dict[str, Tool]:
         """Ours outrank any other server's: a name of theirs that is one of ours never stands for it."""
         return {tool.definition.name: tool for tool in self._mounted()} | self._tools

@@ -26,7 +26,7 @@ DEFAULT_LINES = 400
 BINARY_PROBE = 8_192  # bytes in which a zero byte means: no text (as git has it)
 TARGET = r"^(?!.*(\.\.|//))[A-Za-z0-9_][A-Za-z0-9_./:\[\],-]*$"
 
-Readable = Callable[[Badge, str], bool]
+Readable = Callable[[Badge, str], Awaitable[bool]]
 Ignored = Callable[[Repository, Commit, Sequence[str]], Awaitable[frozenset[str]]]
 
 _PATH = text_schema(

@@ -31,7 +31,10 @@ def server(root: Path) -> Server[dict[str, Any]]:
     async def tree(_: Badge) -> Path:
         return root
 
-    belt = WorkspaceBelt(tree, lambda _, __: True, no_tests)
+    async def any_file(_: Badge, __: str) -> bool:
+        return True
+
+    belt = WorkspaceBelt(tree, any_file, no_tests)
     tools = {tool.definition.name: tool for tool in belt.tools()}
     badge = Badge("bench/1", "author", "bench", Repository("shop"), Branch("agent/bench/1"), Commit("0"), (), (), "")
 

@@ -231,7 +231,14 @@ class Desk(Protocol):
         ...
 
     def visible(self, badge: Badge, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
-        """The tools of which some call by this session could be allowed."""
+        """The tools of which some call by this session could be allowed, whatever has been said of it since."""
+        ...
+
+    async def listed(self, badge: Badge, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
+        """As `visible`, for the session itself: none once it, or one that lent it its authority, has been revoked.
+
+        A stop, which may be lifted, hides nothing. Raises Unavailable when nobody can tell.
+        """
         ...
 
     def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:

@@ -122,7 +122,7 @@ class SimBelt:
     workspaces: SimWorkspaces
 
     async def tools(self) -> list[ToolSpec]:
-        visible = self.desk.visible(self.badge, TOOLS)
+        visible = await self.desk.listed(self.badge, TOOLS)
         return [ToolSpec(tool.name, tool.description, tool.input_schema) for tool in visible]
 
     async def call(self, name: str, arguments: Mapping[str, Any], *, turn: int, index: int) -> ToolResult:

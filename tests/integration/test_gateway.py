@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cedarpy
 import httpx2
 import pytest
 from mcp import Client
@@ -20,8 +23,10 @@ sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 from belt_kit import OWN, SESSION, World
 
 from controller.adapters.mcp_client import McpTools
-from controller.domain.ids import SessionId
+from controller.domain.events import Stopped
+from controller.domain.ids import CONTROL, SessionId
 from controller.errors import Unavailable
+from controller.off_loop import OffLoop
 from controller.ports import ToolResult
 from tools.belt import Call, Tool
 from tools.door import MAX_BODY_BYTES
@@ -336,3 +341,67 @@ async def test_a_push_through_the_wire_stands_in_the_log_as_intent_and_outcome(w
     answer = (await wire.post(push, change={"Mcp-Name": "git_push"})).json()["result"]
     assert answer["content"][0]["text"].startswith("Pushed ")
     assert (await world.kinds())[-2:] == ["EffectIntended", "EffectDone"]
+
+
+# --- revoked, and slow ------------------------------------------------------------------------------------------------
+
+
+async def listed(wire: Wire) -> list[str]:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": META}})
+    answer = await wire.post(body, change={"Mcp-Method": "tools/list", "Mcp-Name": None})
+    return [tool["name"] for tool in answer.json()["result"]["tools"]]
+
+
+async def test_after_a_revocation_the_list_of_tools_is_empty_and_no_call_is_allowed(world: World, wire: Wire) -> None:
+    assert "read_file" in await listed(wire)
+    await world.revoke()
+    assert await listed(wire) == []
+    assert (await wire.post()).json()["result"]["_meta"]["flyball/refused"] is True
+
+
+async def test_another_sessions_revocation_hides_nothing(world: World, wire: Wire) -> None:
+    await world.revoke(SessionId("shop-9z9z9z/1"))
+    assert "read_file" in await listed(wire)
+
+
+async def test_a_stop_which_may_be_lifted_hides_nothing(world: World, wire: Wire) -> None:
+    await world.add(CONTROL, Stopped(scope="agent:author", by="person:0123456789ab", reason="x", event_id="s"))
+    assert "read_file" in await listed(wire)
+    assert (await wire.post()).json()["result"]["_meta"]["flyball/refused"] is True
+
+
+async def test_an_engine_that_takes_two_seconds_holds_nobody_else_up(
+    world: World, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await wire.post()
+    world.authority.reload()  # nothing that was decided before may answer for the slow engine
+    real, entered = cedarpy.is_authorized, threading.Event()
+
+    def slow(*given: Any) -> Any:
+        entered.set()
+        time.sleep(2)
+        return real(*given)
+
+    monkeypatch.setattr(cedarpy, "is_authorized", slow)
+    calling = asyncio.create_task(wire.post())
+    longest, last = 0.0, time.monotonic()
+    while not calling.done():
+        await asyncio.sleep(0.005)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    assert entered.is_set()
+    assert longest < 1.0
+    assert (await calling).json()["result"]["isError"] is False
+
+
+async def test_an_engine_that_does_not_answer_in_time_has_said_no(
+    world: World, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await wire.post()
+    world.authority.reload()
+    door = threading.Event()
+    monkeypatch.setattr(cedarpy, "is_authorized", lambda *_: door.wait(60))
+    monkeypatch.setattr(world.desk._engine, "_runner", OffLoop(within_s=0.3))
+    answer = (await wire.post()).json()["result"]
+    door.set()
+    assert answer["_meta"]["flyball/refused"] is True
+    assert (await world.refusals())[-1].rules == ("engine-error",)
