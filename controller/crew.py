@@ -112,7 +112,8 @@ def crew(means: Means, model: AnthropicModel) -> Crew:
         resource=lambda: listening.address.resource,
         runner=OffLoop(),
     )
-    workspaces = KnownWorkspaces(GitWorkspaces(record.folder.root / "workspaces", means.around.forge.store))
+    working_copies = GitWorkspaces(record.folder.root / "workspaces", means.around.forge.store)
+    workspaces = KnownWorkspaces(working_copies, record.seals.redactor.clean_text)
     toolbox, definitions = _toolbox(means, desk, workspaces)
     gateway = Gateway(
         desk,

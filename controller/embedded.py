@@ -136,9 +136,9 @@ async def embedded(
     *,
     clean: Callable[[str], str],
 ) -> Embedded:
-    """`config=None`: no service is configured. `clean` takes secrets out of what people are told."""
+    """`config=None`: no service is configured. `clean` takes secrets out of what people are told and commits say."""
     clock, repository = SystemClock(), settings.configured(root)
-    forge, wanted = GitForge(folder.forge, clock), settings.sandbox
+    forge, wanted = GitForge(folder.forge, clock, clean=clean), settings.sandbox
     sandbox = await Sandbox.chosen(wanted.rung, accept_plain=wanted.unsafe_accept_plain)
     ci_config = CiConfig(
         command=tuple(word.replace("{python}", "python") for word in settings.test.command),

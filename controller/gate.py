@@ -101,6 +101,7 @@ class EffectGate:
         seals: Seals | None = None,
         covered: Callable[[int], Awaitable[None]] = _at_once,
         runner: Runner | None = None,
+        clean: Callable[[str], str] = str,
     ) -> None:
         """`gone`: this worker has ended, and nothing that it has asked of these hands can happen unseen any more.
 
@@ -108,7 +109,8 @@ class EffectGate:
         forge may land after its sender has died: there the deadline is waited for. `seals=None`: what the world says
         when it refuses stands in clear. `covered` returns when the intent at that log index is published as far as
         effects must wait for (a signature, a witness), and raises Unavailable when it is not in time; what is safe
-        waits for nobody. `runner`: where the grants are asked. None: here, in the loop.
+        waits for nobody. `runner`: where the grants are asked. None: here, in the loop. `clean` takes secrets out of
+        the words of a verb, before anything is made of it; a second time it changes nothing.
         """
         self._log = log
         self._clock = clock
@@ -119,6 +121,7 @@ class EffectGate:
         self._seals = seals
         self._covered = covered
         self._runner = runner or Inline()
+        self._clean = clean
         self._in_flight: set[EffectKey] = set()
 
     async def act(
@@ -139,6 +142,7 @@ class EffectGate:
         if key in self._in_flight:
             return Pending(self._clock.now() + timedelta(seconds=1))
         self._in_flight.add(key)
+        verb = verb.cleaned(self._clean)
         try:
             effect = fx.fold(key, await self._log.read(effect_stream(key)))
             _same_intent(effect, verb)

@@ -152,7 +152,7 @@ async def controller(
     record = open_record(folder, settings, root)
     config = edge_config(settings, root, folder, orphan_seconds, hold_ms)
     redactor = record.seals.redactor
-    world = await embedded(settings, root, folder, config, label, clean=lambda text: redactor.redact(text).text)
+    world = await embedded(settings, root, folder, config, label, clean=redactor.clean_text)
     workers = LocalWorkers(folder.root / "workers")
     worker = workers.enlist()
     mounts, plan = await opened_mounts(settings.gateway), plan_of(folder.root, settings.ledger)
@@ -166,6 +166,7 @@ async def controller(
         seals=record.seals,
         covered=covered_by(publication_of(plan), settings),
         runner=OffLoop(),
+        clean=redactor.clean_text,
     )
     means = Means(record, around(world, record, settings, root), gate, settings, mounts)
     at_work = crew(means, model_of(model, settings))

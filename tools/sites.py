@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +16,10 @@ from tools.belt import NotPossible
 class KnownWorkspaces:
     """`ports.Workspaces` that remembers, for the tools, which folder it made for which session."""
 
-    def __init__(self, workspaces: WorkingCopies) -> None:
+    def __init__(self, workspaces: WorkingCopies, clean: Callable[[str], str] = str) -> None:
+        """`clean` takes secrets out of a commit's message."""
         self._workspaces = workspaces
+        self._clean = clean
         self._roots: dict[str, Path] = {}
         self._making = asyncio.Lock()
 
@@ -29,7 +31,7 @@ class KnownWorkspaces:
     async def commit(
         self, session: str, repository: Repository, base: Commit, message: str, at: datetime
     ) -> Committed | None:
-        return await self._workspaces.commit(session, repository, base, message, at)
+        return await self._workspaces.commit(session, repository, base, self._clean(message), at)
 
     async def kept(self, session: str) -> Path | None:
         return await self._workspaces.kept(session)

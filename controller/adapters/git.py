@@ -45,10 +45,14 @@ Act = tuple[
 class GitForge:
     """`Forge` and `Hands` for the forge's verbs. Safe to use from several processes on the same folder."""
 
-    def __init__(self, root: Path, clock: Clock, identity: Identity = FLYBALL) -> None:
+    def __init__(
+        self, root: Path, clock: Clock, identity: Identity = FLYBALL, clean: Callable[[str], str] = str
+    ) -> None:
+        """`clean` takes secrets out of the messages of commits that are made here."""
         self.store = Store(root)
         self._clock = clock
         self._by = identity
+        self._clean = clean
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -88,7 +92,7 @@ class GitForge:
         self, repository: Repository, base: Commit, head: Commit, message: str, at: datetime
     ) -> Candidate | Conflict:
         return await self._look(
-            repository, lambda repo: git_merges.merge(repo, base, head, message, by=self._by, at=at)
+            repository, lambda repo: git_merges.merge(repo, base, head, self._clean(message), by=self._by, at=at)
         )
 
     async def rebase(
@@ -100,7 +104,7 @@ class GitForge:
         self, repository: Repository, bad: Commit, onto: Commit, message: str, at: datetime
     ) -> Candidate | Conflict:
         return await self._look(
-            repository, lambda repo: git_merges.revert(repo, bad, onto, message, by=self._by, at=at)
+            repository, lambda repo: git_merges.revert(repo, bad, onto, self._clean(message), by=self._by, at=at)
         )
 
     # --- acting -----------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ budgets block forward verbs only.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal, Self
 
 from controller.domain.base import Fact
 from controller.domain.ids import Branch, Commit, Digest, Repository, Service
@@ -28,6 +29,13 @@ class Verb(Fact):
     single: ClassVar[Single]
     deadline_s: ClassVar[int] = 10
     result: ClassVar[type[Fact]]
+    says: ClassVar[tuple[str, ...]] = ()  # fields in which free text leaves the house
+
+    def cleaned(self, clean: Callable[[str], str]) -> Self:
+        """With its free text as `clean` gives it back. The very same verb where nothing is changed."""
+        before = {name: getattr(self, name) for name in self.says}
+        after = {name: clean(text) for name, text in before.items()}
+        return self if after == before else self.model_copy(update=after)
 
     @property
     def repository_scope(self) -> Repository | None:
@@ -79,6 +87,7 @@ class OpenPullRequest(Verb):
     """One open pull request per head branch. Single because the forge allows no second one."""
 
     name: ClassVar[str] = "forge.open_pull_request"
+    says: ClassVar[tuple[str, ...]] = ("title", "body")
     port: ClassVar[Port] = "forge"
     direction: ClassVar[Direction] = "forward"
     single: ClassVar[Single] = "world-unique"
@@ -108,6 +117,7 @@ class LandCommit(Verb):
 
 class ClosePullRequest(Verb):
     name: ClassVar[str] = "forge.close_pull_request"
+    says: ClassVar[tuple[str, ...]] = ("reason",)
     port: ClassVar[Port] = "forge"
     direction: ClassVar[Direction] = "safe"
     single: ClassVar[Single] = "world-CAS"
@@ -121,6 +131,7 @@ class CommentOnPullRequest(Verb):
     """Found again by the marker that the effect's key leaves in the comment."""
 
     name: ClassVar[str] = "forge.comment"
+    says: ClassVar[tuple[str, ...]] = ("text",)
     port: ClassVar[Port] = "forge"
     direction: ClassVar[Direction] = "safe"
     single: ClassVar[Single] = "probeable"
@@ -303,6 +314,7 @@ class Tell(Verb):
     """One message to a person or a channel, found again by its key."""
 
     name: ClassVar[str] = "chat.tell"
+    says: ClassVar[tuple[str, ...]] = ("text",)
     port: ClassVar[Port] = "chat"
     direction: ClassVar[Direction] = "safe"
     single: ClassVar[Single] = "probeable"

@@ -55,6 +55,10 @@ class Redactor:
         digest = hmac.digest(self._key, secret.encode("utf-8", "surrogatepass"), "sha256")
         return f"{MARK}{kind}:{digest.hex()[:8]}]"
 
+    def clean_text(self, text: str) -> str:
+        """The text without its secrets, for whoever is told it. A second time changes nothing."""
+        return self.redact(text).text
+
     def clean(self, draft: Draft) -> Draft:
         """The draft as the log may keep it: its free text in clear redacted. The very same one where nothing is."""
         event = self._fact(draft.event)

@@ -88,6 +88,7 @@ class Belts:
             grants=RbacGrants(self.authority),
             hands={"forge": self.forge, "ci": self.ci},
             worker="worker-1",
+            clean=self.seals.redactor.clean_text,
         )
         self.repositories = {SHOP: RepositoryConfig(SHOP, MAIN, "scripted", protected=(), allowed=("**",))}
         self.requests = AgentRequests(

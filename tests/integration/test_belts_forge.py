@@ -204,3 +204,35 @@ async def test_a_branch_of_another_session_is_nobodys_to_propose(world: Offering
     badge = await world.begun()
     with pytest.raises(NotPossible, match="this session's own branch is"):
         await world.call("open_pull_request", badge, branch=Branch("agent/shop-1a2b3c/2"), title="Not mine")
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"[:36]
+
+
+async def test_no_secret_goes_out_in_a_pull_request_or_a_comment(world: Offering) -> None:
+    badge = await world.begun()
+    await world.write(badge, "first = 1\n")
+    await world.call("git_push", badge, 0, branch=OWN)
+    words = {"title": f"Add it with {TOKEN}", "body": f"It was asked for.\n\nexport GITHUB_TOKEN={TOKEN}"}
+    await world.call("open_pull_request", badge, 1, branch=OWN, **words)
+    helper = await world.visited("on-call", "forge:write")
+    await world.call("comment", helper, 0, number=1, text=f"use {TOKEN} for it")
+    pull = await world.forge.pull_request(SHOP, 1)
+    assert pull is not None
+    said = f"{pull.title}\n{pull.body}\n{pull.comments}"
+    assert TOKEN not in said
+    assert said.count("[secret:github-token:") == 3
+    assert "Add it with [secret:github-token:" in pull.title
+    assert TOKEN.encode() not in b"".join([entry.leaf async for entry in world.log.scan()])
+
+
+async def test_words_without_a_secret_go_out_as_they_are(world: Offering) -> None:
+    badge = await world.begun()
+    await world.write(badge, "first = 1\n")
+    await world.call("git_push", badge, 0, branch=OWN)
+    await world.call("open_pull_request", badge, 1, branch=OWN, title="Rename ghp_ helpers", body="See 3f2a9c1d.")
+    pull = await world.forge.pull_request(SHOP, 1)
+    assert pull is not None
+    assert (pull.title, pull.body.splitlines()[0]) == ("Rename ghp_ helpers", "See 3f2a9c1d.")

@@ -484,3 +484,31 @@ async def test_every_refusal_is_an_error_with_a_way_out(bench: Bench) -> None:
         await tell(bench.worker("w1"), agent="nobody")
     assert "nobody" in refused.value.message
     assert refused.value.way_out
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+FREE_WORDS = {"title", "body", "text", "reason", "message", "words", "note", "summary"}
+
+
+def test_every_verb_names_the_fields_in_which_free_text_leaves_the_house() -> None:
+    verbs = Verb.__subclasses__()
+    assert len(verbs) > 10
+    for verb in verbs:
+        assert FREE_WORDS & set(verb.model_fields) == set(verb.says), verb.name
+
+
+async def test_the_world_is_told_the_words_without_what_must_not_go_out(bench: Bench) -> None:
+    told: list[Verb] = []
+    gate = bench.worker("w1")
+    gate._clean = lambda text: text.replace("live", "[redacted]")
+
+    async def act(key: EffectKey, verb: Verb) -> Any:
+        told.append(verb)
+        return Told(message="1")
+
+    bench.world.act = act  # type: ignore[method-assign]
+    assert isinstance(await tell(gate), Done)
+    assert [verb.text for verb in told if isinstance(verb, Tell)] == ["it is [redacted]"]
+    assert isinstance(await tell(gate), Done), "the same words again are the same effect"
+    assert isinstance(await tell(gate, verb=TELL.model_copy(update={"text": "it is [redacted]"})), Done)
