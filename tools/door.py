@@ -9,6 +9,9 @@ come from, and who has one that comes short is told every scope that the call ne
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +33,7 @@ MAX_VERSION = 40  # characters of a revision's name that are told back
 OLD_VERSIONS = frozenset({"2024-11-05", "2025-03-26", "2025-06-18"})
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_BRACKETS = 200_000  # each may open an object, and each object is looked through for double keys: some 60 ms
+MAX_AT_ONCE = 64  # requests of one session; a loop's own makes one at a time
 MAX_HEADERS = 64
 MAX_TOKEN = 16 * 1024  # characters; an external issuer's can be long
 RETRY_S = 5
@@ -90,34 +94,50 @@ class StrictDoor:
         self._hosts = hosts | {urlsplit(resource).netloc} - {""}
         self._oauth = oauth
         self._resource = resource
+        self._under_way: Counter[str] = Counter()  # by session; as many as there are connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        try:
-            headers = _once(scope)
-            _addressed(headers, self._hosts)
-            if self._oauth is not None and scope["path"] in OAUTH_PATHS:
-                await self._oauth(scope, receive, send)
+        with ExitStack() as room:
+            try:
+                headers = _once(scope)
+                _addressed(headers, self._hosts)
+                if self._oauth is not None and scope["path"] in OAUTH_PATHS:
+                    await self._oauth(scope, receive, send)
+                    return
+                _placed(scope)
+                badge = await self._caller(headers)
+                room.enter_context(self._room(badge.session))
+                body = await _body(headers, receive)
+                request = one_object(body)
+                body = _in_a_known_version(headers, request, body)
+                await self._covered(badge, request)
+            except UnknownVersionError as unknown:
+                await JSONResponse(unknown.answer, unknown.status)(scope, receive, send)
                 return
-            _placed(scope)
-            badge = await self._caller(headers)
-            body = await _body(headers, receive)
-            request = one_object(body)
-            body = _in_a_known_version(headers, request, body)
-            await self._covered(badge, request)
-        except UnknownVersionError as unknown:
-            await JSONResponse(unknown.answer, unknown.status)(scope, receive, send)
-            return
-        except No as no:
-            await JSONResponse({"error": no.why}, no.status, no.headers)(scope, receive, send)
-            return
-        except Unavailable as broken:
-            answer = JSONResponse({"error": str(broken)}, 503, {"Retry-After": str(RETRY_S)})
-            await answer(scope, receive, send)
-            return
-        await self._app({**scope, BADGE: badge}, _replay(body, receive), send)
+            except No as no:
+                await JSONResponse({"error": no.why}, no.status, no.headers)(scope, receive, send)
+                return
+            except Unavailable as broken:
+                answer = JSONResponse({"error": str(broken)}, 503, {"Retry-After": str(RETRY_S)})
+                await answer(scope, receive, send)
+                return
+            await self._app({**scope, BADGE: badge}, _replay(body, receive), send)
+
+    @contextmanager
+    def _room(self, session: str) -> Iterator[None]:
+        """One session's requests never fill the server: others have sessions too. Raises No."""
+        if self._under_way[session] >= MAX_AT_ONCE:
+            raise No(429, f"{MAX_AT_ONCE} requests of this session are under way", {"Retry-After": str(RETRY_S)})
+        self._under_way[session] += 1
+        try:
+            yield
+        finally:
+            self._under_way[session] -= 1
+            if not self._under_way[session]:
+                del self._under_way[session]
 
     async def _caller(self, headers: dict[bytes, str]) -> Badge:
         kind, _, token = headers.get(b"authorization", "").partition(" ")

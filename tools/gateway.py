@@ -27,11 +27,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller import VERSION
 from controller.desk import INDEX_META, REFUSED_META, TURN_META
+from controller.domain.events import DoorKind
 from controller.errors import Unavailable
 from controller.ports import Badge, Desk, ToolDefinition, ToolResult
 from tools.belt import digest_of_definition
 from tools.door import BADGE, MAX_BODY_BYTES, PATH, StrictDoor, resource_of
+from tools.oauth import TOKEN
+from tools.refusals import Refusals
 from tools.toolbox import Toolbox
+from tools.wire import House, Note, Watched, protocol_of
 
 HOST = "127.0.0.1"
 BACKLOG = 128
@@ -89,13 +93,19 @@ class Gateway:
         listening: Listening | None = None,
         oauth: ASGIApp | None = None,
         git: ASGIApp | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
-        """`listening=None`: any free port. `oauth=None`: gives out no tokens. `git=None`: serves no repository."""
+        """`listening=None`: any free port. `oauth=None`: gives out no tokens. `git=None`: serves no repository.
+
+        `refusals=None`: nobody counts what is turned away.
+        """
         self._desk = desk
         self._toolbox = toolbox
         self._listening = listening or listen()
         self._oauth = oauth
         self._git = git
+        self._refusals = refusals
+        self._counting: asyncio.Task[None] | None = None  # None: not running, or nobody counts
         self.address = self._listening.address
         self.turn = -1 - secrets.randbelow(MAX_PLACE)  # of callers that count no turns: no two processes share one
         self._counted: OrderedDict[str, int] = OrderedDict()
@@ -126,10 +136,11 @@ class Gateway:
         door: ASGIApp = StrictDoor(inner, self._desk, address.hosts, self._oauth, address.resource)
         if self._git is not None:
             door = _Doors(door, self._git)
+        note: Note = self._refusals.note if self._refusals is not None else _unnoted
         # h11 refuses what the other parser lets through in header values
         config = uvicorn.Config(
-            door,
-            http="h11",
+            Watched(door, note, frozenset({TOKEN})),
+            http=protocol_of(House(note, MAX_CONNECTIONS - 1, (GIT_PATH,))),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -144,6 +155,8 @@ class Gateway:
         serving = self._server.serve(sockets=[self._listening.socket])
         self._serving = asyncio.create_task(serving, name="mcp-gateway")
         await self._server.is_up_or_over(self._serving)
+        if self._refusals is not None:
+            self._counting = asyncio.create_task(self._refusals.run(), name="door-refusals")
         return address.local + PATH
 
     async def stop(self) -> None:
@@ -153,6 +166,11 @@ class Gateway:
             await self._serving
         self._listening.socket.close()
         self._server = self._serving = None
+        if self._counting is not None and self._refusals is not None:
+            self._counting.cancel()
+            await asyncio.wait({self._counting})
+            self._counting = None
+            await self._refusals.write_down()
 
     async def _list_tools(self, ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         try:
@@ -240,6 +258,9 @@ def _listener(port: int) -> socket.socket:
         listener.close()
         raise Unavailable(f"port {port} of {HOST} cannot be used: {error}", "Choose another, or 0 for any") from error
     return listener
+
+
+def _unnoted(_: DoorKind) -> None: ...
 
 
 def _counts(number: Any) -> bool:

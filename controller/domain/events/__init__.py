@@ -57,6 +57,7 @@ from controller.domain.events.delivery import (
     Waited,
     WentAgain,
 )
+from controller.domain.events.door import DoorCount, DoorKind, DoorRefusals
 from controller.domain.events.effect import (
     EffectClaimed,
     EffectDone,
@@ -152,6 +153,9 @@ __all__ = [
     "ControllerStarted",
     "DeliveryConfirmed",
     "DeliveryRegressed",
+    "DoorCount",
+    "DoorKind",
+    "DoorRefusals",
     "EffectClaimed",
     "EffectDone",
     "EffectFailed",
