@@ -21,6 +21,7 @@ from controller.adapters.mounts import Mount
 from controller.client_records import Records
 from controller.clients import Clients
 from controller.desk import SessionDesk
+from controller.domain.entry import Caller
 from controller.domain.ids import Branch, Digest, Repository
 from controller.errors import ConfigError, Unavailable
 from controller.off_loop import OffLoop
@@ -41,6 +42,7 @@ from tools.gateway import Gateway, Listening, listen
 from tools.git_door import GitDoor
 from tools.mounts import MountBelt, catalogue_of
 from tools.oauth import TokenDesk, oauth_app
+from tools.refusals import Refusals, telling
 from tools.runs import RunTests
 from tools.sites import KnownWorkspaces
 from tools.toolbox import Toolbox
@@ -115,12 +117,14 @@ def crew(means: Means, model: AnthropicModel) -> Crew:
     working_copies = GitWorkspaces(record.folder.root / "workspaces", means.around.forge.store)
     workspaces = KnownWorkspaces(working_copies, record.seals.redactor.clean_text)
     toolbox, definitions = _toolbox(means, desk, workspaces)
+    by = Caller("service:controller", Digest(record.authority.digest))
     gateway = Gateway(
         desk,
         toolbox,
         listening=listening,
         oauth=_oauth(clients, desk, limits, section, listening),
         git=_git(means, desk, listening),
+        refusals=Refusals(record.log, record.clock, by, telling(means.gate)),
     )
     return Crew(desk, workspaces, gateway, definitions, model, limits, means.mounts, issuer)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import h11
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,6 +23,7 @@ HEAD_S = 10.0  # from the first byte, or the connection, to the last header
 BODY_S = 30.0  # from the headers to the end of the body: 4 MiB at 140 kB/s
 LONG_BODY_S = 600.0  # of paths whose own bounds are longer: a pack over a slow line
 LINGER_S = 5.0  # for the rest of a body whose request is answered already
+SENDS_BODY = "SEND_BODY"  # h11's name for a client whose body has not ended
 CLIENT_ERROR, SERVER_ERROR = 400, 500
 _KINDS = {404: DoorKind.NO_ROUTE, 405: DoorKind.NO_ROUTE, 408: DoorKind.SLOW, 421: DoorKind.WRONG_HOST}
 
@@ -83,7 +83,7 @@ class PatientProtocol(H11Protocol):
         elif self.cycle is not None and not self.cycle.response_complete:
             seconds = LONG_BODY_S if self.scope["path"].startswith(self.house.long_paths) else BODY_S
             self._wait_for("body" if self.cycle.more_body else "", seconds)
-        elif self.conn.their_state is h11.SEND_BODY:
+        elif str(self.conn.their_state) == SENDS_BODY:
             self._wait_for("rest", LINGER_S)
         elif self.conn.trailing_data[0]:
             self._wait_for("head", HEAD_S)

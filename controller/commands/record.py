@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ def status(repo: Path | None, state: Path | None, as_json: bool) -> None:
 
 async def _status(record: Record, where: Place, *, as_json: bool) -> None:
     from controller.metrics.deliveries import record_of  # noqa: PLC0415
+    from controller.metrics.doors import turned_away_since  # noqa: PLC0415
     from controller.service.heartbeat import ledger_state  # noqa: PLC0415
     from controller.service.signing import plan_of, publication_of  # noqa: PLC0415
     from controller.terminal.report import delivery_row, print_status  # noqa: PLC0415
@@ -47,14 +49,16 @@ async def _status(record: Record, where: Place, *, as_json: bool) -> None:
     plan = plan_of(record.folder.root, where.settings.ledger)
     signed = ledger_state(plan.own, publication_of(plan))
     found, head, control = await record_of(record.log), await record.log.head(), await record.log.control()
+    turned_away = await turned_away_since(record.log, record.clock.now() - timedelta(days=1))
     if as_json:
         rows = [delivery_row(d, found.spent_on(d.id)) for d in found.deliveries]
         stops = [{"scope": row.scope, "state": row.state, "reason": row.reason} for row in control]
         log = {"size": head.size, "root": head.root, "signed_size": signed.signed_size, "witness": signed.words}
         alarms = [{"what": one.what, "since": one.at.isoformat()} for one in signed.alarms]
-        print_json({"deliveries": rows, "stops": stops, "log": log, "alarms": alarms})
+        told = {"deliveries": rows, "stops": stops, "log": log, "alarms": alarms, "turned_away": turned_away}
+        print_json(told)
         return
-    await print_status(found, control, head, record.seals, signed)
+    await print_status(found, control, head, record.seals, signed, turned_away=turned_away)
 
 
 @click.command(help="One delivery's timeline: every entry about it, with the reasons, the rules and the evidence.")

@@ -22,6 +22,7 @@ NO_MONEY = MicroUsd(0)
 NO_DIGEST = Digest("")  # of nothing
 
 CONTROL = StreamId("control")
+DOOR = StreamId("door")  # what the tool gateway turned away
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 

@@ -208,6 +208,8 @@ TIME_TO_DETECT = Metric(
 TIME_TO_RESTORE = Metric(
     "flyball.rollout.time_to_restore", "s", _H, "From the regression's being found to traffic's being back.", _QUICK_S
 )
+DOOR_REFUSED = Metric("flyball.gateway.refused", "{request}", _C, "Requests that the gateway turned away at its door.")
+DOOR_KIND = "flyball.gateway.kind"
 REFUSED = Metric("flyball.telemetry.refused", "{span}", _C, "Spans that the receiver refused for good.")
 
 EXECUTING: Attributes = {PIPELINE_RUN_STATE: "executing"}

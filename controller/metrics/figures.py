@@ -92,6 +92,9 @@ class Figures:
                 self._session(entry)
             case "rollout":
                 self._rollout(entry)
+            case "door" if isinstance(entry.event, e.DoorRefusals):
+                for one in entry.event.counts:
+                    self._shelf.add(c.DOOR_REFUSED, {c.DOOR_KIND: one.kind.value}, one.count)
             case _:
                 pass
 

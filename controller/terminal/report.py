@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -102,7 +102,16 @@ class Signed(Protocol):
     def alarms(self) -> Sequence[Alarm]: ...
 
 
-async def print_status(record: Record, control: list[ControlRow], head: Head, seals: Seals, signed: Signed) -> None:
+async def print_status(
+    record: Record,
+    control: list[ControlRow],
+    head: Head,
+    seals: Seals,
+    signed: Signed,
+    *,
+    turned_away: Mapping[str, int],
+) -> None:
+    """`turned_away`: requests that the gateway refused at its door in the last 24 hours, by kind."""
     console = Console(highlight=False)
     if record.deliveries:
         console.print(await deliveries_table(record, seals))
@@ -123,6 +132,9 @@ async def print_status(record: Record, control: list[ControlRow], head: Head, se
         console.print(f"{row.scope} is {row.state}: {shown(row.reason)}", style="bold red")
     for alarm in signed.alarms:
         console.print(f"alarm since {alarm.at:%Y-%m-%d %H:%M}: {shown(alarm.what)}", style="bold red", soft_wrap=True)
+    if turned_away:
+        counts = ", ".join(f"{count} {kind}" for kind, count in turned_away.items())
+        console.print(f"turned away at the gateway in the last 24 hours: {counts}", style="yellow", soft_wrap=True)
     console.print(f"\nlog: {head.size} entries, root {head.root}", style="bright_black", soft_wrap=True)
     said = f"signed up to entry {signed.signed_size}; {signed.words}" if signed.signed_size else signed.words
     console.print(f"     {said}", style="bright_black", soft_wrap=True)

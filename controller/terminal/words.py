@@ -52,7 +52,7 @@ async def line_of(entry: Entry, seals: Seals) -> Line | None:  # noqa: PLR0911 -
         case "people":
             return _person(about, event)
         case _:
-            return _control(event)
+            return _turned_away(event) if isinstance(event, e.DoorRefusals) else _control(event)
 
 
 def plain(text: str) -> str:
@@ -331,6 +331,14 @@ def _person(about: str, event: e.Event) -> Line | None:
     if not isinstance(event, e.PersonActed):
         return None
     return Line(about, f"{event.person}: {event.act}", "care")
+
+
+def _turned_away(event: e.DoorRefusals) -> Line:
+    counts = ", ".join(f"{one.count} {one.kind.value}" for one in event.counts)
+    campaign = bool(event.campaigns)
+    return Line(
+        "gateway", f"turned away within {event.seconds} s: {counts}", "bad" if campaign else "quiet", loud=campaign
+    )
 
 
 def _control(event: e.Event) -> Line | None:

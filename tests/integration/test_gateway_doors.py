@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import httpx2
@@ -18,12 +19,17 @@ from belt_kit import World
 from facts_kit import BY
 
 from controller.domain.events import DoorKind, DoorRefusals
-from controller.domain.ids import SessionId
+from controller.domain.ids import DOOR, EffectKey, SessionId
+from controller.domain.verbs import Tell, Told, Verb
+from controller.errors import Unavailable
+from controller.metrics.conventions import DOOR_KIND
+from controller.metrics.doors import turned_away_since
+from controller.metrics.figures import Figures
 from tools import gateway as gateway_module
 from tools import wire
 from tools.door import MAX_AT_ONCE
 from tools.gateway import Gateway
-from tools.refusals import CAMPAIGN, DOOR, Refusals
+from tools.refusals import CAMPAIGN, Refusals, telling
 
 AMPLE_S = 60.0
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -93,7 +99,7 @@ class Door:
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     world, told = World(tmp_path), list[str]()
 
-    async def tell(key: str, words: str) -> None:
+    async def tell(_: int, words: str) -> None:
         told.append(words)
 
     refusals = Refusals(world.log, world.clock, BY, tell)
@@ -287,3 +293,75 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(AMPLE_S):
         while not holds():  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.01)
+
+
+async def test_counts_that_the_log_does_not_take_are_told_the_next_time(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> object:
+        raise Unavailable("the disk is full")
+
+    for _ in range(CAMPAIGN):
+        door.refusals.note(DoorKind.FRAMING)
+    with monkeypatch.context() as broken:
+        broken.setattr(door.world.log, "append", full)
+        await door.refusals.write_down()
+    assert await door.world.log.read(DOOR) == []
+    assert door.told == []
+    assert await door.counted() == {DoorKind.FRAMING: CAMPAIGN}
+    assert len(door.told) == 1
+
+
+async def test_a_campaign_after_a_quiet_time_is_another_one(door: Door) -> None:
+    for pause_s, told in ((0, 1), (599, 1), (600, 2)):
+        door.world.clock.at += timedelta(seconds=pause_s)
+        for _ in range(CAMPAIGN):
+            door.refusals.note(DoorKind.WRONG_TOKEN)
+        await door.refusals.write_down()
+        assert len(door.told) == told, pause_s
+
+
+@pytest.mark.parametrize(("kind", "count"), [(DoorKind.WRONG_TOKEN, CAMPAIGN - 1), (DoorKind.NO_TOKEN, 10 * CAMPAIGN)])
+async def test_a_few_and_those_who_only_ask_where_tokens_come_from_are_no_campaign(
+    door: Door, kind: DoorKind, count: int
+) -> None:
+    for _ in range(count):
+        door.refusals.note(kind)
+    assert await door.counted() == {kind: count}
+    assert door.told == []
+
+
+async def test_whoever_is_on_call_is_told_by_an_effect_like_every_other(door: Door) -> None:
+    told: list[Tell] = []
+
+    class Chat:
+        async def act(self, _: EffectKey, verb: Verb) -> Told:
+            assert isinstance(verb, Tell)
+            told.append(verb)
+            return Told(message="1")
+
+        async def find(self, _: EffectKey, __: Verb) -> None: ...
+
+    door.world.gate._hands = {"chat": Chat()}
+    door.refusals._tell = telling(door.world.gate)
+    for _ in range(2):
+        for _ in range(CAMPAIGN):
+            door.refusals.note(DoorKind.FRAMING)
+        await door.refusals.write_down()
+    assert [(one.to, f"{CAMPAIGN} requests (framing)" in one.text) for one in told] == [("on-call", True)]
+    assert (await door.world.kinds()).count("EffectDone") == 1
+
+
+async def test_people_see_the_last_days_counts(door: Door) -> None:
+    clock = door.world.clock
+    door.refusals.note(DoorKind.NO_ROUTE)
+    await door.refusals.write_down()
+    clock.at += timedelta(hours=25)
+    door.refusals.note(DoorKind.SLOW)
+    await door.refusals.write_down()
+    assert await turned_away_since(door.world.log, clock.now() - timedelta(days=1)) == {"slow": 1}
+    figures = Figures()
+    async for entry in door.world.log.scan():
+        figures.take(entry)
+    counted = {point.attributes[DOOR_KIND]: point.value for point in figures.points(clock.now())}
+    assert counted == {"no-route": 1, "slow": 1}
