@@ -46,24 +46,27 @@ class Call(Closed):
 
 
 class Expected(Closed):
-    """What becomes of an attack. Exactly one of the first five is said."""
+    """What becomes of an attack. Exactly one of the first five, or `done_without`, is said."""
 
     status: tuple[int, ...] = ()  # stopped at the door, with one of these; the log hears nothing of it, but for
     logged: str = ""  # the rule that it holds although the door has stopped the call
     rule: tuple[str, ...] = ()  # refused by the desk, by one of these; the log holds it once
     not_done: tuple[str, ...] = ()  # allowed by every name in it, and stopped by the tool in one of these words
     answered: str | None = None  # None: not said; else allowed, and its answer holds this and no secret
+    done_without: str = ""  # done, and this text stands in no pull request, no entry of the log and no answer
     nothing: str = ""  # any answer will do if it does no harm; here stands why
     told: str = ""  # words in the answer, beside the above
     at_most_bytes: int | None = None  # None: any; else the answer has no more
     may_change: str = ""  # a folder of the stage in which something may have changed, and nobody the worse for it
+    beside: int = 0  # entries of what is done to the session meanwhile, which are none of the refusal's
     kept: Literal["log", "turn", "theirs"] = "log"  # where a refusal is found afterwards: "theirs" is the other's log
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
-        said = [bool(self.status), bool(self.rule), bool(self.not_done), self.answered is not None, bool(self.nothing)]
+        ends = (self.status, self.rule, self.not_done, self.nothing, self.done_without)
+        said = [*map(bool, ends), self.answered is not None]
         if said.count(True) != 1:
-            raise ValueError("say one of status, rule, not_done, answered, nothing")
+            raise ValueError("say one of status, rule, not_done, answered, nothing, done_without")
         return self
 
 

@@ -6,6 +6,7 @@ data too: each verb of `before` is a row of attack_verbs, and is undone when the
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,14 +17,28 @@ import httpx2
 from attack_corpus import Call, spelt_out
 from attack_verbs import VERBS
 from attack_wire import ANSWER_S, Answer, send
-from belt_kit import World
+from belt_kit import SHOP, World
 
 from controller.domain.ids import Branch, DeliveryId, author_branch, session_of
 from controller.ports import Badge
+from rbac.load import SHIPPED
 from tools.gateway import Gateway
 
 SECRET = "secret that nobody may read"  # noqa: S105 - what attacks are after
 SECRETS = (SECRET, "total-secret")  # the second stands in a file that no grant lets an agent read
+# As they stand within a text in JSON.
+TEXTS = {
+    "checker_grants": json.dumps((SHIPPED / "grants" / "checker.yaml").read_text())[1:-1],
+    "policy": json.dumps((SHIPPED / "policy" / "flyball.cedar").read_text())[1:-1],
+}
+# What looks like secrets, in parts, so that no scanner of this repository takes it for one.
+IMITATED = {
+    "github_token": "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8",
+    "slack_token": "xoxb-" + "123456789012-1234567890123-" + "AbCdEfGhIjKlMnOpQrStUvWx",
+    "aws_key": "AKIA" + "Q3EGJ5ZVWX2Y7LMN",
+    "model_key": "sk-ant-api03-" + "Zx9" * 31 + "AA",
+}
+MOST_PULLS = 60
 
 
 @dataclass
@@ -68,7 +83,14 @@ class Stage:
             "outside": str(self.outside),
             "base": self.world.base,
             "secret": SECRET,
+            **TEXTS,
+            **IMITATED,
         }
+
+    async def pull_requests(self) -> list[str]:
+        """Every word of every pull request."""
+        found = [await self.world.forge.pull_request(SHOP, number) for number in range(1, MOST_PULLS)]
+        return [repr(pull) for pull in found if pull is not None]
 
     @asynccontextmanager
     async def arranged(self, call: Call, session: Session) -> AsyncIterator[None]:

@@ -10,7 +10,9 @@ import asyncio
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +21,10 @@ from unittest.mock import patch
 
 import cedarpy
 
-from controller.domain.events import Stopped
+from controller.domain.events import EffectIntended, Stopped
 from controller.domain.ids import CONTROL, SessionId
-from tools import search
+from controller.off_loop import OffLoop
+from tools import search, wire
 
 if TYPE_CHECKING:
     from attack_stage import Session, Stage
@@ -154,11 +157,17 @@ async def _engine(stage: Stage, _: Session, value: Any) -> None:
     def raises(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the engine crashed")
 
+    def hangs(*_: Any, **__: Any) -> Any:
+        time.sleep(2)
+        return real(*_, **__)
+
     def panics(*_: Any, **__: Any) -> Any:
         raise BaseException("a panic in native code")  # noqa: TRY002 - pyo3's PanicException is exactly that
 
+    real = cedarpy.is_authorized
     ways: dict[str, Callable[..., Any]] = {
         "raises": raises,
+        "takes two seconds": hangs,
         "panics": panics,
         "allows and errs": lambda *_, **__: Errs(),
         "allows by nothing": lambda *_, **__: Mute(),
@@ -187,7 +196,60 @@ async def _limiter(stage: Stage, _: Session, value: Any) -> None:
     stage.undo.callback(limits.close)
 
 
+async def _engine_patience(stage: Stage, _: Session, seconds: Any) -> None:
+    """How long a decision is waited for."""
+    stage.undo.enter_context(patch.object(stage.world.desk._engine, "_runner", OffLoop(within_s=float(seconds))))
+
+
+async def _quicker(stage: Stage, session: Session, value: Any) -> None:
+    """A person's no is in the log right before the session's next entry that is no refusal: nobody could read it."""
+    log, append = stage.world.log, stage.world.log.append
+
+    async def behind_it(drafts: Any, **how: Any) -> Any:
+        if any(isinstance(draft.event, EffectIntended) for draft in drafts):
+            patched.stop()
+            if value == "revoke":
+                await stage.world.revoke(SessionId(session.badge.session))
+            elif value == "revoke lender":
+                await stage.world.revoke(SessionId(session.badge.chain[-1].session))
+            else:
+                await _stop(stage, session, value)
+        return await append(drafts, **how)
+
+    patched = patch.object(log, "append", behind_it)
+    patched.start()
+
+    def stop() -> None:
+        with suppress(RuntimeError):  # it has been quicker
+            patched.stop()
+
+    stage.undo.callback(stop)
+
+
+async def _wire(stage: Stage, _: Session, value: Any) -> None:
+    """Shorter deadlines: nothing is learnt from waiting longer."""
+    for name, seconds in value.items():
+        stage.undo.enter_context(patch.object(wire, name, float(seconds)))
+
+
+async def _crowd(stage: Stage, session: Session, value: Any) -> None:
+    """So many connections that have begun a request and say no more."""
+    host, port = stage.url.split("/")[2].split(":")
+    lines = ["POST /mcp HTTP/1.1", f"Host: {host}:{port}"]
+    if value.get("with") == "token":
+        lines += [f"Authorization: Bearer {session.token}", "Content-Length: 100", "", "{"]
+    for _ in range(value["times"]):
+        _reader, writer = await asyncio.open_connection(host, int(port))
+        stage.undo.callback(writer.close)
+        writer.write("\r\n".join([*lines, ""]).encode() if "with" not in value else "\r\n".join(lines).encode())
+    await asyncio.sleep(0.3)  # until the server has read them
+
+
 VERBS: dict[str, Verb] = {
+    "engine_patience": _engine_patience,
+    "quicker": _quicker,
+    "wire": _wire,
+    "crowd": _crowd,
     "file": _file,
     "link": _link,
     "hard_link": _hard_link,
