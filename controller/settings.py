@@ -151,7 +151,8 @@ class IssuerSection(Section):
     url: str  # as `iss` says it
     keys_url: str  # JWK set
     client_claim: str = "client_id"
-    subjects: dict[str, str] = Field(default_factory=dict)  # `sub` of a client's own tokens, by client; a client without one is its own `sub`
+    # The `sub` of a client's own tokens, by client; one that is not named here is its own `sub`.
+    subjects: dict[str, str] = Field(default_factory=dict)
 
 
 class MountedTool(Section):
