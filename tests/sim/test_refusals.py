@@ -295,6 +295,23 @@ async def test_while_a_scope_is_stopped_nothing_forward_begins_in_it(scope: str,
         assert await sim.run(), await sim.state()
 
 
+@pytest.mark.parametrize("scope", ["all", "repository:shop", "service:shop", "agent:author"])
+async def test_while_a_scope_is_stopped_no_agent_is_set_to_work_in_it(scope: str) -> None:
+    async with world() as sim:
+        await serving(sim)
+        await sim.intake.stop("olga", scope, "let me look", event_id="stop")
+        meanwhile = await from_now(sim)
+        delivery = await sim.ask(GOOD)
+        await sim.run_for(A_WHILE_S)
+        assert await meanwhile.said(e.SessionStarted) == []
+        waiting = (await sim.delivery(delivery)).waiting
+        assert waiting is not None
+        assert (waiting.waits_for, waiting.reason) == (e.WaitsFor.FREEZE, f"{scope} is stopped")
+        await sim.intake.resume("olga", scope, "go on", event_id="resume")
+        assert await sim.run(), await sim.state()
+        assert (await sim.delivery(delivery)).phase is Phase.CONFIRMED
+
+
 async def test_a_resume_lifts_its_own_scope_and_no_other() -> None:
     async with world() as sim:
         await serving(sim)
