@@ -51,6 +51,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--budget-s", type=float, default=7_200, help="begin no mutant after this (default %(default)s)"
     )
+    parser.add_argument("--tests-s", type=float, default=60, help="of tests for each mutant (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at once (default %(default)s)")
     parser.add_argument("--paths", nargs="+", default=TARGETS, help="what to mutate, from the project's root")
     parser.add_argument("--tests", nargs="+", default=TESTS, help="folders and files of tests")
@@ -112,7 +113,7 @@ def judged(sample: Sequence[Mutant], folder: Path, asked: argparse.Namespace) ->
             return None
         tree = trees.get()
         try:
-            return _told(tried(mutant, tree, found))
+            return _told(tried(mutant, tree, found, asked.tests_s))
         finally:
             trees.put(tree)
 

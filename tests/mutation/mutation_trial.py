@@ -18,8 +18,8 @@ from mutation_sites import Mutant
 from mutation_tests import Covering, environment
 
 START_S = 30.0  # for the imports, on a busy machine
-SLOWER = 4.0  # a test may take this many times as long as it did
-TESTS_S = 60.0  # of tests, by their former durations; at least LEAST of them
+SLOWER = 3.0  # a test may take this many times as long as it did
+FIRST = 8  # tests that are tried by themselves: most mutants die of them, and few files are imported
 LEAST = 5
 NO_TESTS = 5  # pytest's exit status
 
@@ -44,31 +44,33 @@ class Trial:
         return self.end in (End.KILLED, End.TIMEOUT)
 
 
-def chosen(covering: Covering, mutant: Mutant) -> tuple[list[str], float]:
-    """The tests for this mutant, and how long they took without it."""
+def chosen(covering: Covering, mutant: Mutant, tests_s: float) -> list[str]:
+    """The tests for this mutant: as many as took `tests_s` seconds together without it, and at least LEAST."""
     found: list[str] = []
     seconds = 0.0
     for name in covering.of(mutant):
-        if len(found) >= LEAST and seconds + covering.seconds[name] > TESTS_S:
+        if len(found) >= LEAST and seconds + covering.seconds[name] > tests_s:
             continue
         found.append(name)
         seconds += covering.seconds[name]
-    return found, seconds
+    return found
 
 
-def tried(mutant: Mutant, tree: Path, covering: Covering) -> Trial:
+def tried(mutant: Mutant, tree: Path, covering: Covering, tests_s: float) -> Trial:
     """In the copy `tree`, which is afterwards as it was."""
-    tests, seconds = chosen(covering, mutant)
-    if not tests:
-        return Trial(mutant, End.NO_TEST, "", 0, 0)
+    tests, known = chosen(covering, mutant, tests_s), len(covering.of(mutant))
     path = tree / mutant.file
     original = path.read_bytes()
     try:
         _write(path, mutant.source(original))
-        end, by = _run(tree, tests, START_S + SLOWER * seconds)
+        for part in (tests[:FIRST], tests[FIRST:]):
+            seconds = sum(covering.seconds[name] for name in part)
+            end, by = _run(tree, part, START_S + SLOWER * seconds) if part else (End.SURVIVED, "")
+            if end is not End.SURVIVED:
+                return Trial(mutant, end, by, len(tests), known)
     finally:
         _write(path, original)
-    return Trial(mutant, end, by, len(tests), len(covering.of(mutant)))
+    return Trial(mutant, End.SURVIVED if tests else End.NO_TEST, "", len(tests), known)
 
 
 def _write(path: Path, source: bytes) -> None:

@@ -110,12 +110,12 @@ def test_tests_that_execute_a_line_kill_what_they_notice_and_the_file_is_as_it_w
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # whose imports take longer than everything else here
     found = covering(project, project, ["test_guard.py"], ["guard.py"], tmp_path / "map")
     by_text = {(one.was, one.becomes): one for one in mutants_of(project / "guard.py", project)}
-    bound = tried(by_text["return count <= MOST", "return (count < MOST)"], project, found)
+    bound = tried(by_text["return count <= MOST", "return (count < MOST)"], project, found, 60)
     assert (bound.end, bound.by) == (End.KILLED, "test_guard.py::test_it_may_up_to_the_bound")
-    hold = tried(by_text["return False", "return True"], project, found)
+    hold = tried(by_text["return False", "return True"], project, found, 60)
     assert (hold.end, hold.tried) == (End.SURVIVED, 1), "only the useless test comes there"
     unseen = next(one for one in by_text.values() if one.function == "Sum.of")
-    assert tried(unseen, project, found).end is End.NO_TEST
+    assert tried(unseen, project, found, 60).end is End.NO_TEST
     assert (project / "guard.py").read_text() == CODE
     kept = list((tmp_path / "map").glob("*.json"))
     again = covering(project, project / "nowhere", ["test_guard.py"], ["guard.py"], tmp_path / "map")

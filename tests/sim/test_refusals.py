@@ -329,6 +329,21 @@ async def test_a_resume_lifts_its_own_scope_and_no_other() -> None:
         assert await sim.run(), await sim.state()
 
 
+async def test_a_canary_that_was_paused_goes_on_with_what_was_presumed_before_its_first_user() -> None:
+    """A pause is no way to have the evidence weighed by other numbers."""
+    async with world() as sim:
+        await serving(sim)
+        meanwhile = await from_now(sim)
+        await sim.ask(GOOD)
+        await at_rollout(sim, RolloutPhase.CANARY)
+        await sim.intake.stop("olga", "all", "let me look", event_id="stop")
+        await sim.run_for(A_WHILE_S)
+        await sim.intake.resume("olga", "all", "go on", event_id="resume")
+        assert await sim.run(), await sim.state()
+        first, again = await meanwhile.said(e.CanaryReady)
+        assert again == first
+
+
 # --- promote, retry, unstick, revoke ----------------------------------------------------------------------------------
 
 
