@@ -11,7 +11,7 @@ from mutation_accepted import Key, accepted, stale
 from mutation_run import files_of, report, sampled
 from mutation_sites import Mutant, mutants_of
 from mutation_tests import covering
-from mutation_trial import End, Trial, tried
+from mutation_trial import End, Nursery, Trial, tried
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = '''"""A guard."""
@@ -104,18 +104,19 @@ def test_a_sample_is_the_same_for_the_same_seed_and_another_for_another(project:
 
 
 def test_tests_that_execute_a_line_kill_what_they_notice_and_the_file_is_as_it_was(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path
 ) -> None:
     """One run for the map, and one for each of three mutants: one noticed, one not, one that nothing executes."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # whose imports take longer than everything else here
     found = covering(project, project, ["test_guard.py"], ["guard.py"], tmp_path / "map")
+    nursery = Nursery(project)
     by_text = {(one.was, one.becomes): one for one in mutants_of(project / "guard.py", project)}
-    bound = tried(by_text["return count <= MOST", "return (count < MOST)"], project, found, 60)
+    bound = tried(by_text["return count <= MOST", "return (count < MOST)"], nursery, found, 60)
     assert (bound.end, bound.by) == (End.KILLED, "test_guard.py::test_it_may_up_to_the_bound")
-    hold = tried(by_text["return False", "return True"], project, found, 60)
+    hold = tried(by_text["return False", "return True"], nursery, found, 60)
     assert (hold.end, hold.tried) == (End.SURVIVED, 1), "only the useless test comes there"
     unseen = next(one for one in by_text.values() if one.function == "Sum.of")
-    assert tried(unseen, project, found, 60).end is End.NO_TEST
+    assert tried(unseen, nursery, found, 60).end is End.NO_TEST
+    nursery.close()
     assert (project / "guard.py").read_text() == CODE
     kept = list((tmp_path / "map").glob("*.json"))
     again = covering(project, project / "nowhere", ["test_guard.py"], ["guard.py"], tmp_path / "map")

@@ -337,7 +337,7 @@ async def landed(stage: Stage) -> e.Landed:
     merged = await stage.ports.forge.merge(SHOP, stage.world.first, head, "It", stage.now)
     assert isinstance(merged, Candidate)
     line = queue_stream(SHOP, MAIN)
-    given: Any = {"landing": 1, "base": stage.world.first, "tested": merged.commit}
+    given: Any = {"landing": 1, "base": stage.world.first, "tested": merged.commit, "tree": merged.tree}
     planned = sample(e.LandingPlanned, **given, deliveries=(NAME,), heads=(head,))
     await stage.append(line, planned, sample(e.LandingChecked, landing=1, passed=True))
     drafts = await land(fold_queue(line, await stage.log.read(line)), stage.ports)
@@ -347,6 +347,17 @@ async def landed(stage: Stage) -> e.Landed:
 
 async def test_a_landing_of_what_was_tested_and_of_the_changes_own_files_is_verified(stage: Stage) -> None:
     assert (await landed(stage)).verified is True
+
+
+async def test_a_landing_whose_tree_is_not_the_one_that_was_tested_is_never_verified(stage: Stage) -> None:
+    """As when git is asked for the same commit and has other files under it."""
+    trees = stage.ports.forge.tree
+
+    async def another(*asked: Any) -> str:
+        return (await trees(*asked))[:-1] + "x"
+
+    stage.world.forge.tree = another  # type: ignore[method-assign, assignment]
+    assert (await landed(stage)).verified is False
 
 
 @pytest.mark.parametrize("own", [(), ("other.py",)])
