@@ -17,7 +17,7 @@ from simulated import Simulation
 from controller.domain import events as e
 from controller.domain import verbs as v
 from controller.domain.bounds import Bounds
-from controller.domain.control import scopes
+from controller.domain.control import branch_scope, scopes
 from controller.domain.delivery import Phase
 from controller.domain.ids import DeliveryId, session_of, session_stream
 from controller.domain.queue import QueuePhase
@@ -257,6 +257,7 @@ async def test_a_rejection_after_the_consent_keeps_it_from_landing_for_good() ->
 SCOPES = (
     "all",
     "repository:shop",
+    branch_scope(SHOP, MAIN),
     "service:shop",
     *(f"agent:{one}" for one in ("author", "merger", "checker", "releaser")),
 )
@@ -275,7 +276,8 @@ def within(scope: str, event: e.EffectIntended) -> bool:
         return False
     repository = SHOP if "repository" in verb.model_fields else None
     service = SERVICE if "service" in verb.model_fields else None
-    return scope in scopes(agent=event.agent, repository=repository, service=service)
+    branch = MAIN if verb is v.LandCommit else None
+    return scope in scopes(agent=event.agent, repository=repository, service=service, branch=branch)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
