@@ -2,8 +2,8 @@
 
 Most of a short run's time goes into importing other people's libraries; a fork has them for nothing. No line of the
 project is imported here: each child reads it anew, as it then stands. One request a line on standard input, JSON:
-`args` for pytest, `output` (a file) and `chosen` (a file, see `mutation_plugin`); the answers are the child's process
-id at once, and its exit status when it has ended.
+`args` for pytest, `output` (a file) and `environment`; the answers are the child's process id at once, and its exit
+status when it has ended. A plugin of pytest is not imported here either: pytest rewrites what it imports itself.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
-from mutation_plugin import CHOSEN
 
 LIBRARIES = (
     "asyncio",
@@ -44,12 +44,17 @@ def child(request: dict[str, object]) -> None:
         silent = os.open(os.devnull, os.O_RDONLY)
         for number, onto in ((silent, 0), (output, 1), (output, 2)):
             os.dup2(number, onto)
-        os.environ[CHOSEN] = str(request["chosen"])
+        more = request["environment"]
+        assert isinstance(more, dict)
+        os.environ.update(more)
         arguments = request["args"]
         assert isinstance(arguments, list)
         status = int(pytest.main(arguments))
+    except BaseException:  # noqa: BLE001 - whatever it was, the one who asked reads it in the output
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)  # no exit handler of the parent runs twice
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mutation_plugin import CHOSEN
 from mutation_sites import Mutant
 from mutation_tests import HERE, QUIET, Covering, environment
 
@@ -21,7 +22,7 @@ START_S = 30.0  # for the imports, on a busy machine
 SLOWER = 3.0  # a test may take this many times as long as it did
 FIRST = 8  # tests that are tried by themselves: most mutants die of them, and few files are imported
 LEAST = 5
-NO_TESTS = 5  # pytest's exit status
+FAILED, CANNOT_COLLECT = 1, 2  # pytest's exit statuses; any other failure is ours
 
 
 class End(StrEnum):
@@ -95,11 +96,13 @@ class Nursery:
         )
 
     def run(self, tests: Sequence[str], limit_s: float) -> tuple[End, str]:
-        """Raises SystemExit when none of the tests was found, which says nothing of the mutant."""
+        """Raises SystemExit when a run ends in a way that says nothing of the mutant."""
         output, order = self.tree / "output.txt", self.tree / "chosen.json"
         order.write_text(json.dumps(list(tests)))
         files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-        pid = int(self._asked({"args": ["-x", *QUIET, *files], "output": str(output), "chosen": str(order)}))
+        pid = int(
+            self._asked({"args": ["-x", *QUIET, *files], "output": str(output), "environment": {CHOSEN: str(order)}})
+        )
         over = threading.Timer(limit_s, _end, [pid])
         over.start()
         status = int(self._said())
@@ -113,10 +116,12 @@ class Nursery:
     def _meaning(self, status: int, files: Sequence[str], output: str) -> tuple[End, str]:
         if status == 0:
             return End.SURVIVED, ""
-        if status == NO_TESTS:
-            raise SystemExit(f"None of the chosen tests was found in {', '.join(files)}:\n{output[-2000:]}")
         failed = [line for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-        return End.KILLED, failed[0].split(" - ")[0].partition(" ")[2] if failed else "it cannot be imported"
+        if status in (FAILED, CANNOT_COLLECT) and failed:
+            return End.KILLED, failed[0].split(" - ")[0].partition(" ")[2]
+        raise SystemExit(
+            f"A run of {', '.join(files)} ended with {status}, and says nothing of the mutant:\n{output[-3000:]}"
+        )
 
     def _asked(self, request: dict[str, object]) -> str:
         assert self.process.stdin is not None

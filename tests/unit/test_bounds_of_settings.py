@@ -19,6 +19,7 @@ from controller.domain import events as e
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.verdict import JudgeConfig
 from controller.intake import EVENT_ID_CHARS, WORDS_BYTES
+from controller.settings_sandbox import Section
 from controller.wiring import model_of
 
 EXAMPLES = {"only": 'job="shop"', "errors": 'code="500"', "probes": "/health", "network": "example.org:443"}
@@ -28,7 +29,7 @@ MODELS: tuple[type[BaseModel], ...] = (
     Bounds,
     RolloutPlan,
     JudgeConfig,
-    *(found for _, found in inspect.getmembers(settings, inspect.isclass) if issubclass(found, settings.Section)),
+    *(found for _, found in inspect.getmembers(settings, inspect.isclass) if issubclass(found, Section)),
 )
 
 
