@@ -52,6 +52,8 @@ class Covering:
         known = self.lines.get(mutant.file, {})
         wanted = mutant.lines or frozenset(known)
         tests = set(chain.from_iterable(known.get(line, ()) for line in wanted))
+        if not tests and not mutant.function:  # a table that other modules read
+            tests = set(chain.from_iterable(known.values()))
         fast = _one_of_each(sorted(tests, key=lambda one: (self.seconds[one], one)))
         rare = _one_of_each(sorted(tests, key=lambda one: (-self._rarity(one, mutant), self.seconds[one], one)))
         mixed = chain.from_iterable(zip_longest(fast, rare))
