@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from queue import SimpleQueue
 from random import Random
@@ -20,7 +20,7 @@ from random import Random
 from mutation_accepted import Key, accepted, stale
 from mutation_sites import Mutant, mutants_of
 from mutation_tests import copied, covering
-from mutation_trial import End, Trial, tried
+from mutation_trial import End, Nursery, Trial, tried
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = ROOT / ".ci" / "mutants-accepted.yaml"
@@ -51,6 +51,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--budget-s", type=float, default=7_200, help="begin no mutant after this (default %(default)s)"
     )
+    parser.add_argument("--tests-s", type=float, default=60, help="of tests for each mutant (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at once (default %(default)s)")
     parser.add_argument("--paths", nargs="+", default=TARGETS, help="what to mutate, from the project's root")
     parser.add_argument("--tests", nargs="+", default=TESTS, help="folders and files of tests")
@@ -100,23 +101,22 @@ def main(argv: Sequence[str]) -> int:
 def judged(sample: Sequence[Mutant], folder: Path, asked: argparse.Namespace) -> list[Trial]:
     """As many as begin within the budget."""
     over = time.monotonic() + asked.budget_s
-    trees: SimpleQueue[Path] = SimpleQueue()
-    for number in range(max(1, asked.jobs)):
-        trees.put(copied(ROOT, folder / f"tree-{number}"))
-    first = trees.get()
-    found = covering(ROOT, first, tests_of(asked.tests), files_of(TARGETS), KEPT)
-    trees.put(first)
+    trees = [copied(ROOT, folder / f"tree-{number}") for number in range(max(1, asked.jobs))]
+    found = covering(ROOT, trees[0], tests_of(asked.tests), files_of(TARGETS), KEPT)
+    free: SimpleQueue[Nursery] = SimpleQueue()
 
     def one(mutant: Mutant) -> Trial | None:
         if time.monotonic() > over:
             return None
-        tree = trees.get()
+        nursery = free.get()
         try:
-            return _told(tried(mutant, tree, found))
+            return _told(tried(mutant, nursery, found, asked.tests_s))
         finally:
-            trees.put(tree)
+            free.put(nursery)
 
     with ExitStack() as stack:
+        for tree in trees:
+            free.put(stack.enter_context(closing(Nursery(tree))))
         pool = stack.enter_context(ThreadPoolExecutor(max(1, asked.jobs)))
         return [trial for trial in pool.map(one, sample) if trial is not None]
 

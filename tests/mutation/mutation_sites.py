@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SWAPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -75,6 +75,7 @@ class _Change:
     node: ast.expr | ast.stmt
     operator: str
     text: str
+    seen_at: int = 0  # the only line whose execution can tell; 0: those of the node
 
 
 def mutants_of(path: Path, root: Path) -> list[Mutant]:
@@ -113,7 +114,8 @@ class _Sites:
         mutated = (self.source[first:start] + change.text.encode() + self.source[end:last]).decode()
         lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
         around = range(function.lineno, (function.end_lineno or function.lineno) + 1) if function else lines
-        seen = frozenset(lines) if function else self._uses(node)
+        here = frozenset({change.seen_at} if change.seen_at else lines)
+        seen = here if function else self._uses(node)
         return Mutant(
             file=self.file,
             function=name,
@@ -198,14 +200,16 @@ def _changes(node: ast.AST, function: Function | None) -> Iterator[_Change]:  # 
         case ast.UnaryOp(op=ast.Not()):
             yield _expression(node, "drop-not", node.operand)
         case ast.If():
-            yield _expression(node.test, "never", ast.BoolOp(ast.And(), [node.test, ast.Constant(value=False)]))
+            no = ast.BoolOp(ast.And(), [node.test, ast.Constant(value=False)])
+            yield replace(_expression(node.test, "never", no), seen_at=node.body[0].lineno)
         case ast.IfExp():
             yield _expression(node.test, "negate", ast.UnaryOp(ast.Not(), node.test))
         case ast.comprehension():
             for test in node.ifs:
                 yield _expression(test, "always", ast.BoolOp(ast.Or(), [test, ast.Constant(value=True)]))
         case ast.match_case(guard=ast.expr() as guard):
-            yield _expression(guard, "never", ast.BoolOp(ast.And(), [guard, ast.Constant(value=False)]))
+            no = ast.BoolOp(ast.And(), [guard, ast.Constant(value=False)])
+            yield replace(_expression(guard, "never", no), seen_at=node.body[0].lineno)
             yield _expression(guard, "always", ast.BoolOp(ast.Or(), [guard, ast.Constant(value=True)]))
         case ast.Return(value=ast.expr() as value) if function is not None and function.returns is not None:
             for text in _other_answers(ast.unparse(function.returns), ast.unparse(value)):

@@ -24,6 +24,8 @@ from mutation_sites import Mutant
 
 HERE = Path(__file__).resolve().parent
 LEFT_OUT = (".git", ".venv*", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".flyball")
+PLUGINS = ("mutation_plugin", "pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")
+QUIET = ("-q", "--tb=no", "-p", "no:cacheprovider", *(part for name in PLUGINS for part in ("-p", name)))
 MAP_S = 3_600  # for one batch of test files
 BATCH = 12  # files a run: each run pays for its imports once
 ENOUGH = 400  # tests of one mutant that are ever thought about
@@ -50,6 +52,8 @@ class Covering:
         known = self.lines.get(mutant.file, {})
         wanted = mutant.lines or frozenset(known)
         tests = set(chain.from_iterable(known.get(line, ()) for line in wanted))
+        if not tests and not mutant.function:  # a table that other modules read
+            tests = set(chain.from_iterable(known.values()))
         fast = _one_of_each(sorted(tests, key=lambda one: (self.seconds[one], one)))
         rare = _one_of_each(sorted(tests, key=lambda one: (-self._rarity(one, mutant), self.seconds[one], one)))
         mixed = chain.from_iterable(zip_longest(fast, rare))
@@ -78,7 +82,9 @@ def copied(root: Path, to: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(HERE), **more}
+    """Of a run: plugins are named one by one, for finding and importing all that are installed takes a second."""
+    named = {"PYTHONPATH": str(HERE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return {**os.environ, **named, **more}
 
 
 def covering(root: Path, tree: Path, tests: Sequence[str], targets: Sequence[str], kept: Path) -> Covering:
@@ -107,18 +113,7 @@ def _recorded(tree: Path, tests: Sequence[str], targets: Sequence[str], folder: 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "targets.json").write_text(json.dumps([str(tree / one) for one in targets]))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--tb=no",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "mutation_plugin",
-        *tests,
-    ]
+    command = [sys.executable, "-m", "pytest", *QUIET, *tests]
     with (folder / "output").open("wb") as output:
         subprocess.run(
             command, cwd=tree, env=environment(**{RECORD: str(folder)}), stdout=output, stderr=output, timeout=MAP_S

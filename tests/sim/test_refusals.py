@@ -6,87 +6,18 @@ the word that kept it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-
 import pytest
-from scenarios import BAD, GOOD, QUICK, YELLOW, fill_the_book, legal, nothing_twice
-from simulated import Simulation
+from meanwhile import A_WHILE_S, FORWARD, LONG_BAKE, STARVED, at, at_rollout, from_now, serving, world
+from scenarios import BAD, GOOD, QUICK, YELLOW
 
 from controller.domain import events as e
 from controller.domain import verbs as v
 from controller.domain.bounds import Bounds
-from controller.domain.control import scopes
 from controller.domain.delivery import Phase
-from controller.domain.ids import DeliveryId, session_of, session_stream
+from controller.domain.ids import session_of, session_stream
 from controller.domain.queue import QueuePhase
 from controller.domain.rollout import RolloutPhase
-from controller.errors import Refused
-from controller.sim.world import MAIN, PRODUCTION, SERVICE, SHOP, SimWorld
-
-A_WHILE_S = 200.0  # a good change is at its end after less than half of it
-STARVED = QUICK.model_copy(update={"step_requests": 10**6})  # no step of it ever has enough requests
-LONG_BAKE = QUICK.model_copy(update={"bake_ms": 30_000})
-FORWARD = {verb.name: verb for verb in v.Verb.__subclasses__() if verb.direction == "forward"}
-
-
-async def serving(sim: Simulation) -> Simulation:
-    """The first release serves, and somebody works."""
-    sim.start("w1")
-    assert await sim.run(lambda: sim.world.served is not None)
-    assert await sim.run()
-    return sim
-
-
-async def at(sim: Simulation, delivery: DeliveryId, *phases: Phase) -> None:
-    async def there() -> bool:
-        return (await sim.delivery(delivery)).phase in phases
-
-    assert await sim.run(there), await sim.state()
-
-
-async def at_rollout(sim: Simulation, phase: RolloutPhase) -> None:
-    async def there() -> bool:
-        return (await sim.rollout()).phase is phase
-
-    assert await sim.run(there), await sim.state()
-
-
-@dataclass
-class Meanwhile:
-    """What is done from here on."""
-
-    sim: Simulation
-    acts: int
-    entries: int
-
-    def done(self, *kinds: type[v.Verb]) -> list[v.Verb]:
-        return [one.verb for one in self.sim.world.acts[self.acts :] if isinstance(one.verb, kinds)]
-
-    async def said(self, *kinds: type[e.Event]) -> list[e.Event]:
-        entries = await self.sim.entries()
-        return [one.event for one in entries if one.index >= self.entries and isinstance(one.event, kinds)]
-
-
-async def from_now(sim: Simulation) -> Meanwhile:
-    return Meanwhile(sim, len(sim.world.acts), len(await sim.entries()))
-
-
-@asynccontextmanager
-async def world(*, same_words: bool = False, **given: object) -> AsyncIterator[Simulation]:
-    """Nobody consents in it. Afterwards nothing was done twice, and every move was a legal one.
-
-    `same_words`: people have to be told the same thing twice.
-    """
-    sim = Simulation(SimWorld(1, **{"plan": QUICK, **given}))  # type: ignore[arg-type]
-    fill_the_book(sim.world)
-    yield sim
-    if not same_words:
-        await nothing_twice(sim)
-    await legal(sim)
-    sim.close()
-
+from controller.sim.world import MAIN, PRODUCTION, SERVICE, SHOP
 
 # --- hold -------------------------------------------------------------------------------------------------------------
 
@@ -250,66 +181,6 @@ async def test_a_rejection_after_the_consent_keeps_it_from_landing_for_good() ->
         assert await sim.run(), await sim.state()
         assert (await sim.delivery(delivery)).phase is Phase.ABANDONED
         assert meanwhile.done(v.LandCommit) == []
-
-
-# --- stop and resume --------------------------------------------------------------------------------------------------
-
-SCOPES = (
-    "all",
-    "repository:shop",
-    "service:shop",
-    *(f"agent:{one}" for one in ("author", "merger", "checker", "releaser")),
-)
-MOMENTS: dict[str, Callable[[Simulation, DeliveryId], Awaitable[None]]] = {
-    "written": lambda sim, one: at(sim, one, Phase.ACCEPTED),
-    "in CI": lambda sim, one: at(sim, one, Phase.PROPOSED),
-    "at canary": lambda sim, _: at_rollout(sim, RolloutPhase.CANARY),
-    "baking": lambda sim, _: at_rollout(sim, RolloutPhase.LIVE),
-}
-
-
-def within(scope: str, event: e.EffectIntended) -> bool:
-    """Whether the stop of this scope forbids it."""
-    verb = FORWARD.get(event.verb)
-    if verb is None or event.direction != "forward":
-        return False
-    repository = SHOP if "repository" in verb.model_fields else None
-    service = SERVICE if "service" in verb.model_fields else None
-    return scope in scopes(agent=event.agent, repository=repository, service=service)
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("moment", MOMENTS)
-async def test_while_a_scope_is_stopped_nothing_forward_begins_in_it(scope: str, moment: str) -> None:
-    async with world(plan=LONG_BAKE) as sim:
-        await serving(sim)
-        await MOMENTS[moment](sim, await sim.ask(GOOD))
-        await sim.intake.stop("olga", scope, "let me look", event_id="stop")
-        meanwhile = await from_now(sim)
-        await sim.run_for(A_WHILE_S)
-        begun_then = await meanwhile.said(e.EffectIntended)
-        assert [one for one in begun_then if isinstance(one, e.EffectIntended) and within(scope, one)] == []
-        if scope in ("all", "agent:author", "repository:shop"):
-            assert await meanwhile.said(e.ModelCallReserved) == []
-        await sim.intake.resume("olga", scope, "go on", event_id="resume")
-        assert await sim.run(), await sim.state()
-
-
-async def test_a_resume_lifts_its_own_scope_and_no_other() -> None:
-    async with world() as sim:
-        await serving(sim)
-        for scope in ("all", "agent:releaser"):
-            await sim.intake.stop("olga", scope, "let me look", event_id=f"stop-{scope}")
-        delivery = await sim.ask(GOOD)
-        await sim.intake.resume("olga", "all", "go on", event_id="resume")
-        meanwhile = await from_now(sim)
-        await sim.run_for(A_WHILE_S)
-        assert (await sim.delivery(delivery)).phase is Phase.MERGED
-        assert meanwhile.done(v.StartCanary, v.SetWeight, v.ConfirmRelease) == []
-        with pytest.raises(Refused, match="is not stopped"):
-            await sim.intake.resume("olga", "all", "go on", event_id="resume twice")
-        await sim.intake.resume("olga", "agent:releaser", "go on", event_id="resume-releaser")
-        assert await sim.run(), await sim.state()
 
 
 # --- promote, retry, unstick, revoke ----------------------------------------------------------------------------------

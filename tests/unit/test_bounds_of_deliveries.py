@@ -14,11 +14,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
-from facts_kit import AT, BY, HandClock, entries, sample
+from facts_kit import AT, HandClock, entries, sample
 from test_steps_deciding import HEAD, NAME, House, only
 
-from controller.agents.course import Ask, End, Times, course_of
-from controller.agents.spending import preconditions, too_large
 from controller.domain import events as e
 from controller.domain.bounds import Bounds
 from controller.domain.delivery import Phase
@@ -28,26 +26,20 @@ from controller.domain.ids import (
     Commit,
     DeliveryId,
     EffectKey,
-    MicroUsd,
-    SessionId,
     delivery_stream,
     queue_stream,
     rollout_stream,
-    session_of,
-    session_stream,
 )
 from controller.domain.queue import fold as fold_queue
 from controller.domain.risk import Colour
 from controller.domain.rollout import RolloutPhase
 from controller.domain.rollout import fold as fold_rollout
-from controller.domain.session import Session
 from controller.domain.verbs import LandCommit, OpenPullRequest, StartRun
 from controller.errors import Permanent
 from controller.history.breaker import breaker
 from controller.ledger.lease import SqliteLease
 from controller.ledger.sqlite import SqliteLog
 from controller.loop import DELIVERY, _drafts
-from controller.ports import Receipt, Rejected
 from controller.queue.table import plan
 from controller.sim.world import MAIN, PRODUCTION, SERVICE, SHOP
 from controller.steps.accept import accept
@@ -346,61 +338,3 @@ def test_a_service_freezes_at_its_bound_of_roll_backs_in_the_window_and_never_be
 
 def e_confirmed() -> Any:
     return sample(e.ReleaseConfirmed, release=1)
-
-
-# --- sessions ---------------------------------------------------------------------------------------------------------
-
-SESSION = session_of(NAME, 1)
-
-
-def course(*, turns_: int = 0, refusals: int = 0, resumed: int = 0, seconds: float = 0.0) -> Any:
-    ran = tuple(sample(e.TurnRecorded) for _ in range(turns_))
-    session = Session(SESSION, started=sample(e.SessionStarted), turns=ran, refusals=refusals)
-    return course_of(session, (), Bounds(), Times(AT, resumed), AT + timedelta(seconds=seconds))
-
-
-@pytest.mark.parametrize(
-    ("within", "beyond", "outcome"),
-    [
-        ({"turns_": 59}, {"turns_": 60}, "turns"),
-        ({"refusals": 7}, {"refusals": 8}, "refused"),
-        ({"resumed": 3}, {"resumed": 4}, "failed"),
-        ({"seconds": 900}, {"seconds": 901}, "stalled"),
-    ],
-)
-def test_a_session_goes_on_within_every_bound_and_never_beyond(
-    within: dict[str, int], beyond: dict[str, int], outcome: str
-) -> None:
-    assert course(**within) == Ask()
-    ended = course(**beyond)
-    assert isinstance(ended, End)
-    assert ended.outcome == outcome
-
-
-def test_a_prompt_and_a_call_may_reach_their_bounds_and_not_pass_them() -> None:
-    bounds = Bounds()
-    assert too_large(bounds.prompt_bytes, bounds.call_micro_usd, bounds) is None
-    assert "400001 bytes" in (too_large(bounds.prompt_bytes + 1, bounds.call_micro_usd, bounds) or "")
-    assert "may cost" in (too_large(bounds.prompt_bytes, MicroUsd(bounds.call_micro_usd + 1), bounds) or "")
-
-
-@pytest.mark.parametrize("scope", ["session", "delivery", "day"])
-async def test_a_budget_is_spent_to_the_last_millionth_and_not_beyond(scope: str) -> None:
-    """Of the one that is the smallest; a session, then another of the delivery, then another delivery's."""
-    given = {f"{one}_micro_usd": 10_000 if one == scope else 10**8 for one in ("session", "delivery", "day")}
-    bounds = Bounds.model_validate({"call_micro_usd": 10_000, **given})
-    log = SqliteLog(":memory:", HandClock(), inline=True)
-    other = {"session": SESSION, "delivery": session_of(NAME, 2), "day": session_of(DeliveryId("shop-ffffff"), 1)}
-
-    async def reserve(session: SessionId, amount: int) -> Receipt | Rejected:
-        stream = session_stream(session)
-        reserved = sample(e.ModelCallReserved, micro_usd=amount)
-        guards = preconditions(session, sample(e.SessionStarted), MicroUsd(amount), bounds, AT)
-        size = len(await log.read(stream))
-        return await log.append([Draft(stream, reserved)], expect={stream: size}, by=BY, guards=guards)
-
-    assert isinstance(await reserve(SESSION, 9_000), Receipt)
-    assert isinstance(await reserve(other[scope], 1_001), Rejected)
-    assert isinstance(await reserve(other[scope], 1_000), Receipt)
-    assert isinstance(await reserve(other[scope], 1), Rejected)
-    log.close()

@@ -19,15 +19,17 @@ from controller.domain import events as e
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.verdict import JudgeConfig
 from controller.intake import EVENT_ID_CHARS, WORDS_BYTES
+from controller.settings_sandbox import Section
 from controller.wiring import model_of
 
-EXAMPLES = {"only": 'job="shop"', "errors": 'code="500"', "probes": "/health"}  # where "x" is none of them
+EXAMPLES = {"only": 'job="shop"', "errors": 'code="500"', "probes": "/health", "network": "example.org:443"}
+MAPPINGS = {"secrets": {"file": "key"}}  # what stands under each name
 LIMITS = ("ge", "gt", "le", "lt", "min_length", "max_length")
 MODELS: tuple[type[BaseModel], ...] = (
     Bounds,
     RolloutPlan,
     JudgeConfig,
-    *(found for _, found in inspect.getmembers(settings, inspect.isclass) if issubclass(found, settings.Section)),
+    *(found for _, found in inspect.getmembers(settings, inspect.isclass) if issubclass(found, Section)),
 )
 
 
@@ -59,7 +61,10 @@ def test_a_setting_takes_its_limit_and_nothing_beyond(name: str, field: Any, lim
     last, beyond = value_at(limit, value)
     if limit.endswith("length"):
         one = EXAMPLES.get(name, 500 if "milli" in name else "x")
-        last, beyond = [one] * last, [one] * beyond
+        last, beyond = (
+            {f"X{number}": MAPPINGS[name] for number in range(size)} if name in MAPPINGS else [one] * size
+            for size in (last, beyond)
+        )
     takes.validate_python(last)
     with pytest.raises(ValidationError):
         takes.validate_python(beyond)

@@ -31,6 +31,11 @@ SETTINGS, SESSIONS, OUTSIDE = (
     "unit/agents/test_sessions_ends.py",
     "unit/test_desk_outside.py",
 )
+SPENDING, LANDINGS, STOPPED = (
+    "unit/test_bounds_of_sessions.py",
+    "unit/test_cures_and_landings.py",
+    "sim/test_stopped.py",
+)
 STEPS = "unit/test_steps_deciding.py"
 Tests = tuple[str, ...]
 
@@ -58,8 +63,8 @@ ACTS: dict[str, Tests] = {  # as the rules for people name them
         f"{REFUSALS}::test_while_nobody_unsticks_a_rollout_nothing_of_it_moves_and_one_word_frees_it_once",
         f"{STEPS}::test_a_stuck_delivery_asks_for_a_person_once_and_goes_on_by_their_word_where_it_stood",
     ),
-    "stop": (f"{REFUSALS}::test_while_a_scope_is_stopped_nothing_forward_begins_in_it",),
-    "resume": (f"{REFUSALS}::test_a_resume_lifts_its_own_scope_and_no_other",),
+    "stop": (f"{STOPPED}::test_while_a_scope_is_stopped_nothing_forward_begins_in_it",),
+    "resume": (f"{STOPPED}::test_a_resume_lifts_its_own_scope_and_no_other",),
     "revoke": (f"{REFUSALS}::test_a_revoked_session_asks_no_model_and_brings_no_change",),
     "clients": (
         "unit/test_clients.py::test_whoever_may_not_say_who_comes_in_lets_nobody_in",
@@ -108,13 +113,13 @@ BOUNDS: dict[str, Tests] = {
     ),
     "step_attempts": (
         f"{DELIVERIES}::test_the_last_attempt_of_a_step_makes_it_stuck_and_none_before",
-        f"{DELIVERIES}::test_a_session_goes_on_within_every_bound_and_never_beyond",
+        f"{SPENDING}::test_a_session_goes_on_within_every_bound_and_never_beyond",
     ),
     "ci_seconds": (f"{DELIVERIES}::test_ci_has_its_seconds_and_is_given_up_then",),
-    "session_seconds": (f"{DELIVERIES}::test_a_session_goes_on_within_every_bound_and_never_beyond",),
-    "session_turns": (f"{DELIVERIES}::test_a_session_goes_on_within_every_bound_and_never_beyond",),
+    "session_seconds": (f"{SPENDING}::test_a_session_goes_on_within_every_bound_and_never_beyond",),
+    "session_turns": (f"{SPENDING}::test_a_session_goes_on_within_every_bound_and_never_beyond",),
     "session_refusals": (
-        f"{DELIVERIES}::test_a_session_goes_on_within_every_bound_and_never_beyond",
+        f"{SPENDING}::test_a_session_goes_on_within_every_bound_and_never_beyond",
         f"{SESSIONS}::test_too_many_refused_calls_end_the_session_in_the_middle_of_a_turn",
         "unit/test_desk.py::test_refusals_are_counted_across_processes_and_end_all_calls_at_the_bound",
     ),
@@ -128,7 +133,7 @@ BOUNDS: dict[str, Tests] = {
     ),
     "reply_max_tokens": (f"{SESSIONS}::test_a_model_is_asked_for_as_many_tokens_as_the_bound_says_and_no_more",),
     "model_stall_seconds": (f"{SETTINGS}::test_a_model_that_stalls_and_a_reply_that_trickles_have_their_seconds",),
-    "prompt_bytes": (f"{DELIVERIES}::test_a_prompt_and_a_call_may_reach_their_bounds_and_not_pass_them",),
+    "prompt_bytes": (f"{SPENDING}::test_a_prompt_and_a_call_may_reach_their_bounds_and_not_pass_them",),
     "tool_result_bytes": (f"{SETTINGS}::test_a_result_is_told_whole_at_its_bound_and_cut_one_byte_beyond",),
     "consent_seconds": (f"{DELIVERIES}::test_a_consent_has_its_time_to_the_second",),
     "wait_seconds": (
@@ -136,10 +141,10 @@ BOUNDS: dict[str, Tests] = {
         f"{DELIVERIES}::test_a_line_that_does_not_move_is_a_persons_when_its_time_is_over",
     ),
     "max_behind": (f"{DELIVERIES}::test_a_change_lands_at_the_bound_of_what_it_is_behind_and_is_rebased_beyond",),
-    "call_micro_usd": (f"{DELIVERIES}::test_a_prompt_and_a_call_may_reach_their_bounds_and_not_pass_them",),
-    "session_micro_usd": (f"{DELIVERIES}::test_a_budget_is_spent_to_the_last_millionth_and_not_beyond",),
-    "delivery_micro_usd": (f"{DELIVERIES}::test_a_budget_is_spent_to_the_last_millionth_and_not_beyond",),
-    "day_micro_usd": (f"{DELIVERIES}::test_a_budget_is_spent_to_the_last_millionth_and_not_beyond",),
+    "call_micro_usd": (f"{SPENDING}::test_a_prompt_and_a_call_may_reach_their_bounds_and_not_pass_them",),
+    "session_micro_usd": (f"{SPENDING}::test_a_budget_is_spent_to_the_last_millionth_and_not_beyond",),
+    "delivery_micro_usd": (f"{SPENDING}::test_a_budget_is_spent_to_the_last_millionth_and_not_beyond",),
+    "day_micro_usd": (f"{SPENDING}::test_a_budget_is_spent_to_the_last_millionth_and_not_beyond",),
     "rollbacks_in_window": (
         f"{DELIVERIES}::test_a_service_freezes_at_its_bound_of_roll_backs_in_the_window_and_never_below",
         "sim/test_mishaps.py::test_too_many_rollbacks_in_an_hour_freeze_the_service_until_a_person_lifts_it",
@@ -173,7 +178,7 @@ NAMED: dict[str, Tests] = {  # limits that modules name themselves, where people
     ),
     "intake.WORDS_BYTES": (f"{SETTINGS}::test_a_persons_words_are_kept_whole_at_the_bound_and_cut_beyond",),
     "intake.ATTEMPTS": (f"{INTAKE}::test_acts_that_race_all_stand_once",),
-    "gate.ACT_MARGIN_S": (f"{ROLLOUTS}::test_an_act_is_given_up_its_margin_before_anybody_else_may_take_it_over",),
+    "gate.ACT_MARGIN_S": (f"{LANDINGS}::test_an_act_is_given_up_its_margin_before_anybody_else_may_take_it_over",),
     "requests.MOST_REASONINGS": ("integration/test_belts_record.py::test_a_session_gives_a_bounded_number_of_reasons",),
 }
 EVERY = {**ACTS, **{k: v for k, v in DOORS.items() if isinstance(v, tuple)}, **BOUNDS, **PLAN, **NAMED}

@@ -1,0 +1,158 @@
+"""What counts as restored, as cured, as landed and as done in time, and what never does."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
+
+from facts_kit import sample
+from test_bounds_of_rollouts import Stage
+from test_gate import KEY, TELL, Bench, tell
+from test_steps_deciding import NAME, only
+
+from controller.canary.choosing import cures_of, undeployable
+from controller.canary.restoring import restore
+from controller.domain import events as e
+from controller.domain.ids import Commit, DeliveryId, EffectKey, delivery_stream, queue_stream
+from controller.domain.queue import fold as fold_queue
+from controller.domain.rollout import Regression
+from controller.domain.verbs import LandCommit, Ok, Tell
+from controller.gate import ACT_MARGIN_S
+from controller.ports import Candidate, Pending
+from controller.queue.table import land
+from controller.sim.world import MAIN, SHOP
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    found = Stage(tmp_path)
+    yield found
+    found.log.close()
+
+
+# --- roll-back and cure -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("checks", [0, 1])
+async def test_traffic_that_went_to_a_release_that_is_not_healthy_is_not_restored(stage: Stage, checks: int) -> None:
+    await stage.asked()
+    await stage.canary(weight_percent=25)
+    give_back = stage.world.platform._restore
+    checked = {"health_checks": checks}
+    stage.world.platform._restore = lambda verb: give_back(verb).model_copy(update=checked)  # type: ignore[method-assign]
+    said = only(await restore(stage.rollout(sample(e.RegressionFound, release=2, verdict=None)), stage.ports))
+    assert isinstance(said, e.TrafficRestored if checks else e.RolloutStuck)
+
+
+@pytest.mark.parametrize("by", ["revert", "undo", "fix"])
+async def test_a_bad_commit_goes_out_again_with_its_revert_whoever_asked_or_its_fix_once_that_has_landed(
+    stage: Stage, by: str
+) -> None:
+    """`undo` is the revert that an agent asked for and a person consented to."""
+    bad = stage.world.push_to_main({"bad.py": "FAILS 10%\n"})
+    cure = stage.world.push_to_main({"bad.py": None})
+    regression = Regression(bad, (NAME,), 2)
+    state = replace(stage.rollout(), open_regressions=(regression,))
+    name = DeliveryId(f"{NAME}-{by}")
+    asked = sample(e.TaskRequested, delivery=name, repository=SHOP, full=False)
+    cleared = (sample(e.TaskAccepted), sample(e.ChangeAuthored, head=cure, full=False))
+    await stage.append(delivery_stream(name), asked, *cleared)
+    assert await cures_of(regression, stage.ports) == ()
+    assert "without its revert or fix" in (await undeployable(state, stage.ports, SHOP, cure) or "")
+    rest = (e.PullRequestOpened, e.CiStarted, e.CiReported)
+    await stage.append(delivery_stream(name), *(sample(kind, head=cure) for kind in rest), sample(e.RiskClassified))
+    await stage.append(delivery_stream(name), sample(e.Cleared, head=cure), sample(e.Merged, commit=cure, head=cure))
+    assert await cures_of(regression, stage.ports) == (cure,)
+    assert await undeployable(state, stage.ports, SHOP, cure) is None
+    assert "without its revert or fix" in (await undeployable(state, stage.ports, SHOP, bad) or "")
+
+
+async def test_another_deliverys_revert_cures_nothing(stage: Stage) -> None:
+    name = DeliveryId("shop-ffffff-revert")
+    await stage.append(delivery_stream(name), sample(e.TaskRequested, delivery=name, repository=SHOP, full=False))
+    assert await cures_of(Regression(Commit("a" * 40), (NAME,), 2), stage.ports) == ()
+
+
+# --- a landing --------------------------------------------------------------------------------------------------------
+
+
+async def landed(stage: Stage) -> e.Landed:
+    """The change in line lands, whatever else the queue has to say of it."""
+    head = await stage.waits_in_line()
+    merged = await stage.ports.forge.merge(SHOP, stage.world.first, head, "It", stage.now)
+    assert isinstance(merged, Candidate)
+    line = queue_stream(SHOP, MAIN)
+    given: Any = {"landing": 1, "base": stage.world.first, "tested": merged.commit, "tree": merged.tree}
+    planned = sample(e.LandingPlanned, **given, deliveries=(NAME,), heads=(head,))
+    await stage.append(line, planned, sample(e.LandingChecked, landing=1, passed=True))
+    drafts = await land(fold_queue(line, await stage.log.read(line)), stage.ports)
+    (found,) = [draft.event for draft in drafts if isinstance(draft.event, e.Landed)]
+    return found
+
+
+async def test_a_landing_of_what_was_tested_and_of_the_changes_own_files_is_verified(stage: Stage) -> None:
+    assert (await landed(stage)).verified is True
+
+
+async def test_a_landing_whose_tree_is_not_the_one_that_was_tested_is_never_verified(stage: Stage) -> None:
+    """As when git is asked for the same commit and has other files under it."""
+    trees = stage.ports.forge.tree
+
+    async def another(*asked: Any) -> str:
+        return (await trees(*asked))[:-1] + "x"
+
+    stage.world.forge.tree = another  # type: ignore[method-assign, assignment]
+    assert (await landed(stage)).verified is False
+
+
+@pytest.mark.parametrize("own", [(), ("other.py",)])
+async def test_a_landing_that_touches_a_file_which_is_not_the_changes_own_is_never_verified(
+    stage: Stage, own: tuple[str, ...]
+) -> None:
+    stage.own = own
+    assert (await landed(stage)).verified is False
+
+
+@pytest.mark.parametrize("moved", ["away", "gone"])
+async def test_a_landing_that_is_not_on_the_branch_is_never_verified(stage: Stage, moved: str) -> None:
+    """Somebody forces the branch back, or deletes it, in the moment after the landing."""
+    forge = stage.world.forge
+    land_, branches = forge._land, forge.repository(SHOP).branches
+
+    def lost(key: EffectKey, verb: LandCommit) -> Ok:
+        done = land_(key, verb)
+        del branches[MAIN]
+        branches.update({MAIN: stage.world.first} if moved == "away" else {})
+        return done
+
+    forge._land = lost  # type: ignore[method-assign]
+    assert (await landed(stage)).verified is False
+
+
+# --- an effect --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_act_is_given_up_its_margin_before_anybody_else_may_take_it_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, now = Bench(), [0.0]
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    bench.world.door = asyncio.Event()
+    acting = asyncio.ensure_future(tell(bench.worker("w1")))
+    for seconds, over in ((0.0, False), (TELL.deadline_s - ACT_MARGIN_S - 0.1, False), (TELL.deadline_s - 2.0, True)):
+        now[0] = seconds
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert acting.done() is over, f"after {seconds} s of {Tell.deadline_s}"
+    assert isinstance(await acting, Pending)
+    assert bench.world.done == {}, "what is given up does not happen later"
+    assert KEY in bench.world.acts
+    bench.log.close()
