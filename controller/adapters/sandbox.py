@@ -105,7 +105,7 @@ class Sandbox:
             refusal = await sandbox.refusal()
             if not refusal:
                 yield sandbox
-            why = "; ".join(filter(None, (why, refusal)))
+            why = why if refusal in why else "; ".join(filter(None, (why, refusal)))
 
     @classmethod
     async def chosen(cls, rung: str, *, accept_plain: bool) -> Sandbox:

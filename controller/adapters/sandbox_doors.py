@@ -84,10 +84,13 @@ class Doors:
                 for place in self.places:
                     listening = await self._received()
                     self._servers.append(await asyncio.start_server(self._through(place), sock=listening))
+                for _ in range(READY):
+                    self._ours.send(b"s")
+                self._ready.append(await self._received())
         except TimeoutError as error:
             raise Unavailable(f"no door of the sandbox opened within {OPEN_WITHIN_S:g} s", "Try again") from error
-        for _ in range(READY):
-            self._ours.send(b"s")
+        except ConnectionError as error:
+            raise Unavailable("the sandbox's doorkeeper ended", "Look at what the sandbox says") from error
         asyncio.get_running_loop().add_reader(self._ours, self._take)
 
     async def _received(self) -> socket.socket:

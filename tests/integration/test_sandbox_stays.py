@@ -156,6 +156,7 @@ async def test_nobody_else_reaches_it(isolated: Sandbox, tree: Path) -> None:
 
 async def test_its_tree_cannot_be_written_to(isolated: Sandbox, tree: Path) -> None:
     (tree / "app.py").write_text("built")
+    (tree / "app.py").chmod(0o666)
     heard: list[bytes] = []
     running = await isolated.start(python("open('app.py', 'a')"), tree=tree, on_output=heard.append, limits=QUICK)
     await asyncio.wait_for(running.wait(), 20)
@@ -180,9 +181,15 @@ async def test_command_that_does_not_exist_ends_with_its_code(box: Sandbox, tree
 
 
 async def test_tree_that_is_not_there_is_the_sandboxs_error(isolated: Sandbox, tmp_path: Path) -> None:
-    before = traces(tmp_path)
-    with pytest.raises(SandboxBroken):
-        await isolated.start(["true"], tree=tmp_path / "nowhere", on_output=lambda _: None, limits=QUICK)
+    """At once where the launcher finds it, else as the command's end: nothing of it stays either way."""
+    before, heard = traces(tmp_path), list[bytes]()
+    try:
+        running = await isolated.start(["true"], tree=tmp_path / "nowhere", on_output=heard.append, limits=QUICK)
+        await asyncio.wait_for(running.wait(), 20)
+        await running.end()
+        assert (running.exit_code, b"did not start" in b"".join(heard)) == (125, True)
+    except SandboxBroken as error:
+        assert "doorkeeper" in error.message
     assert traces(tmp_path) == before
 
 
