@@ -144,6 +144,10 @@ class Sandbox:
         return "" if ran.exit_code == 0 else f"{self.rung} does not start here: {ran.output.strip()[-200:]}"
 
     @property
+    def isolated(self) -> bool:
+        return self.rung is not Rung.PLAIN
+
+    @property
     def isolation(self) -> str:
         return self.words("no network")
 

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from controller.recording import Record
 
 
+UNSAFE = (
+    "sandbox.unsafe_accept_plain is set: where no sandbox starts, code that agents write runs as whoever runs Flyball"
+)
+
+
 @click.command(help="Every delivery and where it is, what is stopped, and the log's size and root.")
 @repo_option
 @state_option
@@ -52,9 +57,12 @@ async def _status(record: Record, where: Place, *, as_json: bool) -> None:
         stops = [{"scope": row.scope, "state": row.state, "reason": row.reason} for row in control]
         log = {"size": head.size, "root": head.root, "signed_size": signed.signed_size, "witness": signed.words}
         alarms = [{"what": one.what, "since": one.at.isoformat()} for one in signed.alarms]
-        print_json({"deliveries": rows, "stops": stops, "log": log, "alarms": alarms})
+        unsafe = where.settings.sandbox.unsafe_accept_plain
+        print_json({"deliveries": rows, "stops": stops, "log": log, "alarms": alarms, "unsafe_accept_plain": unsafe})
         return
     await print_status(found, control, head, record.seals, signed)
+    if where.settings.sandbox.unsafe_accept_plain:
+        click.secho(UNSAFE, fg="red", bold=True)
 
 
 @click.command(help="One delivery's timeline: every entry about it, with the reasons, the rules and the evidence.")

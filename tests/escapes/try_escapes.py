@@ -5,6 +5,9 @@
 `escapes.json` and `world.json` lie beside it. The results go to OUT_FOLDER/results.json, to a port, or to stdout.
 """
 
+# ruff: noqa
+# It runs inside, on any interpreter, and gives the escapes their names and a free hand.
+
 import ctypes
 import glob
 import json
@@ -54,7 +57,7 @@ def unix_answer(address):
 
 
 def tried(escape, world, folder):
-    """ "escaped", or what held it."""
+    """The word escaped, or what held it."""
     names = {**globals(), "world": world, "escaped": False, "scratch": lambda name: os.path.join(folder, name)}
     try:
         exec(compile(escape["try"], escape["name"], "exec"), names)
