@@ -151,7 +151,9 @@ class IssuerSection(Section):
     url: str  # as `iss` says it
     keys_url: str  # JWK set
     client_claim: str = "client_id"
-    subjects: dict[str, str] = {}  # `sub` of a client's own tokens, by client; a client without one is its own `sub`
+    subjects: dict[str, str] = Field(
+        default_factory=dict
+    )  # `sub` of a client's own tokens, by client; a client without one is its own `sub`
 
 
 class MountedTool(Section):
