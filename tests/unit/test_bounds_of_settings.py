@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from test_intake import House as Office
 from test_intake import house as house  # noqa: PLC0414 - the fixture
 
-from controller import settings
+from controller import settings, settings_sandbox
 from controller.agents.conversation import cut
 from controller.agents.graph import STALLS_PER_CALL, build_graph
 from controller.domain import events as e
@@ -21,13 +21,22 @@ from controller.domain.verdict import JudgeConfig
 from controller.intake import EVENT_ID_CHARS, WORDS_BYTES
 from controller.wiring import model_of
 
-EXAMPLES = {"only": 'job="shop"', "errors": 'code="500"', "probes": "/health"}  # where "x" is none of them
+EXAMPLES: dict[str, Any] = {
+    "only": 'job="shop"',
+    "errors": 'code="500"',
+    "probes": "/health",
+    "network": "db:1",
+}  # where "x" is none of them
 LIMITS = ("ge", "gt", "le", "lt", "min_length", "max_length")
 MODELS: tuple[type[BaseModel], ...] = (
     Bounds,
     RolloutPlan,
     JudgeConfig,
-    *(found for _, found in inspect.getmembers(settings, inspect.isclass) if issubclass(found, settings.Section)),
+    *(
+        found
+        for _, found in inspect.getmembers(settings, inspect.isclass)
+        if issubclass(found, settings_sandbox.Section)
+    ),
 )
 
 
@@ -59,10 +68,19 @@ def test_a_setting_takes_its_limit_and_nothing_beyond(name: str, field: Any, lim
     last, beyond = value_at(limit, value)
     if limit.endswith("length"):
         one = EXAMPLES.get(name, 500 if "milli" in name else "x")
-        last, beyond = [one] * last, [one] * beyond
+        many = _named if field.default_factory is dict else _listed
+        last, beyond = many(one, last), many(one, beyond)
     takes.validate_python(last)
     with pytest.raises(ValidationError):
         takes.validate_python(beyond)
+
+
+def _listed(one: Any, number: int) -> Any:
+    return [one] * number
+
+
+def _named(_: Any, number: int) -> Any:
+    return {f"N{count}": {"file": "x"} for count in range(number)}
 
 
 def test_a_step_must_end_before_its_lease() -> None:
