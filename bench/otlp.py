@@ -127,6 +127,9 @@ async def answer(_: Request) -> Response:
 class Fixed:
     name, serving = "old", True
 
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await loopback(self.port)()
+
     def __init__(self, port: int) -> None:
         self.port = port
 

@@ -62,7 +62,7 @@ def edge_config(
         secrets={name: _secret(name, one, root) for name, one in service.secrets.items()},
         build_network=settings.build.network,
         network=service.network,
-        reads=tuple((root / path).resolve() for path in service.reads),
+        reads=tuple(_read_by_instances(root / path, folder) for path in service.reads),
     )
     return EdgeConfig(
         sandbox=SandboxSettings(**settings.sandbox.model_dump()),
@@ -73,6 +73,18 @@ def edge_config(
         otlp_grpc_port=service.otlp_grpc_port,
         otlp_token_file=(root / service.otlp_token_file).resolve() if service.otlp_token_file else None,
     )
+
+
+def _read_by_instances(path: Path, folder: Folder) -> Path:
+    """Raises ConfigError for what is not there, and for what would show the log and its keys."""
+    path, state = path.resolve(), folder.root.resolve()
+    if not path.exists():
+        raise ConfigError(f"service.reads: {path} does not exist", "Make it, or take it out")
+    if path.is_relative_to(state) or state.is_relative_to(path):
+        raise ConfigError(
+            f"service.reads: {path} would show instances the state folder {state}", "Name a folder beside it"
+        )
+    return path
 
 
 def _secret(name: str, one: SecretSection, root: Path) -> SecretSource:

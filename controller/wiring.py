@@ -68,6 +68,8 @@ class Controller:
     sweep: Sweep
     edge: EdgeLink | None  # None: no service is configured
     address: Address  # of the gateway
+    isolation: str  # of code that agents write, in words
+    isolated: bool  # False: it runs as whoever runs Flyball, and that was accepted
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,8 @@ async def controller(
             owner=worker,
         )
         async with signing(plan), told:
-            yield Controller(record, ports, sweep, world.edge, at_work.gateway.address)
+            box = world.sandbox
+            yield Controller(record, ports, sweep, world.edge, at_work.gateway.address, box.isolation, box.isolated)
     finally:
         heart.cancel()
         await asyncio.wait({heart})

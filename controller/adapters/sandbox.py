@@ -15,6 +15,7 @@ not write.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -29,9 +30,9 @@ from typing import IO
 
 from controller.adapters import sandbox_cgroups
 from controller.adapters.sandbox_disk import outgrown
-from controller.adapters.sandbox_doors import Doors, Place, hosts_file
+from controller.adapters.sandbox_doors import DoorkeeperGone, Doors, Place, hosts_file
 from controller.adapters.sandbox_enter import DID_NOT_START
-from controller.adapters.sandbox_io import Clipped, attend, end, start
+from controller.adapters.sandbox_io import END_WITHIN_S, Clipped, attend, end, start
 from controller.adapters.sandbox_rungs import INSIDE, OUT, Inside, Limits, Rung, bwrap_installed, plan_of
 from controller.adapters.sandbox_running import Running
 from controller.adapters.sandbox_seccomp import deny_list
@@ -105,7 +106,7 @@ class Sandbox:
             refusal = await sandbox.refusal()
             if not refusal:
                 yield sandbox
-            why = "; ".join(filter(None, (why, refusal)))
+            why = why if refusal in why else "; ".join(filter(None, (why, refusal)))
 
     @classmethod
     async def chosen(cls, rung: str, *, accept_plain: bool) -> Sandbox:
@@ -142,6 +143,10 @@ class Sandbox:
             except Unavailable as error:
                 return f"{self.rung} does not start here: {error.message[-200:]}"
         return "" if ran.exit_code == 0 else f"{self.rung} does not start here: {ran.output.strip()[-200:]}"
+
+    @property
+    def isolated(self) -> bool:
+        return self.rung is not Rung.PLAIN
 
     @property
     def isolation(self) -> str:
@@ -252,10 +257,14 @@ class Sandbox:
             )
             process = await start(plan_of(self.rung, lent.given_to(inside)), LAUNCHER, lent.passed)
             running = Running(process, lent.doors, on_output, held.pop_all())
-        shut = await _opened(lent, process)
+        try:
+            shut = await _opened(lent, process)
+        except BaseException:
+            await running.end()
+            raise
         if shut is not None:
             await running.end()
-            raise SandboxBroken(str(shut))
+            raise SandboxBroken(shut.message, shut.way_out)
         return running
 
     @contextlib.asynccontextmanager
@@ -280,10 +289,17 @@ _INSTALL = (
 
 
 async def _opened(lent: Lent, process: Process) -> Unavailable | None:
-    """None: the doors are open, or there are none. Otherwise the command is dead."""
+    """None: the doors are open, or there are none, or the command has ended already. Otherwise it is dead."""
     try:
         if lent.doors is not None:
             await lent.doors.open()
+    except DoorkeeperGone as error:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), END_WITHIN_S)  # a short command takes its network along
+        if process.returncode is not None:
+            return None
+        await end(process)
+        return error
     except Unavailable as error:
         await end(process)
         return error

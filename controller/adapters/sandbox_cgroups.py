@@ -12,7 +12,8 @@ import contextlib
 import functools
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+import subprocess
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ CPU_PERIOD_US = 100_000
 HALF_SHARES, HALF_WEIGHT = 512, 50  # of the default, 1024 in version 1 and 100 in version 2
 OWN_PROCESSES = 8  # of the sandbox itself: launcher, doorkeeper, bubblewrap's two
 REMOVED_WITHIN_S = 2.0
+JOIN = ("/bin/sh", "-c", "echo $$ > cgroup.procs")
 CONTROLLERS = ("memory", "pids", "cpu")
 WORDS = {"memory": "memory", "pids": "processes", "cpu": "CPU"}
 
@@ -89,7 +91,8 @@ def _version_1(mountinfo: str, ours: Mapping[str, str]) -> dict[str, Path]:
     below = {}
     for point, shown, options in _mounted(mountinfo, "cgroup"):
         for name in options & set(CONTROLLERS):
-            usable = [path for path in _candidates(point, shown, ours.get(name, "/")) if _works(path, ())]
+            places = _candidates(point, shown, ours.get(name, "/"))
+            usable = [path for path in places if _works(path, 1, (name,))]
             if usable:
                 below[name] = usable[0]
     return below
@@ -100,7 +103,7 @@ def _version_2(mountinfo: str, own: str) -> dict[str, Path]:
         for path in _candidates(point, shown, own)[:1]:
             for base in (path, path.parent):
                 names = [name for name in CONTROLLERS if _enabled(base, name)]
-                if names and base.is_relative_to(point) and _works(base, names):
+                if names and base.is_relative_to(point) and _works(base, 2, names):
                     return dict.fromkeys(names, base)
     return {}
 
@@ -115,14 +118,27 @@ def _enabled(base: Path, name: str) -> bool:
     return False
 
 
-def _works(base: Path, _names: object) -> bool:
+def _works(base: Path, version: int, names: Sequence[str]) -> bool:
+    """Whether a group can be made, bounded, joined and removed there."""
     probe = base / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         probe.mkdir()
-        probe.rmdir()
+        try:
+            _bound(probe, version, names, Limits())
+            joined = subprocess.run(JOIN, stdin=subprocess.DEVNULL, cwd=probe, capture_output=True, check=False)
+        finally:
+            probe.rmdir()
     except OSError:
         return False
-    return os.access(base, os.W_OK)
+    return joined.returncode == 0
+
+
+def _bound(folder: Path, version: int, controllers: Iterable[str], limits: Limits) -> None:
+    """Files that this kernel does not have (swap accounting may be off) bound nothing."""
+    for controller in controllers:
+        for name, value in _settings(version, controller, limits):
+            if (folder / name).exists():
+                (folder / name).write_text(value)
 
 
 def _tidy(base: Path) -> None:
@@ -143,8 +159,7 @@ async def group(limits: Limits) -> AsyncIterator[tuple[str, ...]]:
         for folder in folders:
             folder.mkdir()
         for controller, below in groups.below.items():
-            for file, value in _settings(groups.version, controller, limits):
-                _write(below / name / file, value)
+            _bound(below / name, groups.version, (controller,), limits)
         yield tuple(str(folder) for folder in folders)
     finally:
         for folder in folders:
@@ -166,12 +181,6 @@ def _settings(version: int, controller: str, limits: Limits) -> list[tuple[str, 
             return [("cpu.weight", str(HALF_WEIGHT)), ("cpu.max", f"{most} {CPU_PERIOD_US}")]
         case _:
             return [("pids.max", processes)]
-
-
-def _write(path: Path, value: str) -> None:
-    """Files that this kernel does not have (swap accounting may be off) bound nothing."""
-    if path.exists():
-        path.write_text(value)
 
 
 async def _removed(folder: Path) -> None:

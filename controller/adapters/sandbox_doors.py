@@ -40,6 +40,13 @@ class Place:
     port: int
 
 
+class DoorkeeperGone(Unavailable):
+    """The sandbox has ended, or never began."""
+
+    def __init__(self) -> None:
+        super().__init__("the sandbox's doorkeeper ended", "Look at what the sandbox says")
+
+
 def place_of(text: str) -> Place:
     """Raises ValueError with the reason."""
     found = PLACE.fullmatch(text)
@@ -77,17 +84,20 @@ class Doors:
         self._joined: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Raises `Unavailable` when the doorkeeper could not open one of them."""
+        """Raises `Unavailable` when the doorkeeper could not open one of them, and `DoorkeeperGone`."""
         self.theirs.close()
         try:
             async with asyncio.timeout(OPEN_WITHIN_S):
                 for place in self.places:
                     listening = await self._received()
                     self._servers.append(await asyncio.start_server(self._through(place), sock=listening))
+                for _ in range(READY):
+                    self._ours.send(b"s")
+                self._ready.append(await self._received())
         except TimeoutError as error:
             raise Unavailable(f"no door of the sandbox opened within {OPEN_WITHIN_S:g} s", "Try again") from error
-        for _ in range(READY):
-            self._ours.send(b"s")
+        except ConnectionError as error:
+            raise DoorkeeperGone from error
         asyncio.get_running_loop().add_reader(self._ours, self._take)
 
     async def _received(self) -> socket.socket:
@@ -111,7 +121,9 @@ class Doors:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
         if not numbers:
-            words = said.decode(errors="replace") or "its doorkeeper ended"
+            if not said:
+                raise DoorkeeperGone
+            words = said.decode(errors="replace")
             raise Unavailable(f"a door of the sandbox did not open: {words}", "Name each place once")
         one = socket.socket(fileno=numbers[0])
         one.setblocking(False)

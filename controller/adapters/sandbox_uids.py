@@ -20,11 +20,12 @@ FOLDER = Path("/run/flyball-uids")
 
 
 @contextmanager
-def lent_uid(tree: Path, folder: Path = FOLDER) -> Iterator[int]:
+def lent_uid(tree: Path, folder: Path | None = None) -> Iterator[int]:
     """-1 where the caller is not root. A tree's first choice is the same each time: its files need no new owner then.
 
-    Raises `Unavailable` when all are lent.
+    `folder=None`: `FOLDER`. Raises `Unavailable` when all are lent.
     """
+    folder = folder or FOLDER
     if os.geteuid() != 0:
         yield -1
         return

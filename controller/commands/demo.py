@@ -21,11 +21,18 @@ DEFAULT = Path.home() / ".flyball-demo"
     help="State folder; it is kept, and a demo that was cut off goes on in it.",
 )
 @click.option("--fresh", is_flag=True, help="Throw an earlier demo's state away first.")
+@click.option(
+    "--unsafe-accept-plain",
+    is_flag=True,
+    help="Where no sandbox starts (as on macOS), let the changes' code run as you, with your files, keys and network.",
+)
 @click.option("--verbose", is_flag=True, help="Show quiet entries too.")
 @click.option("--color/--no-color", default=None, help="Default: colour on a terminal, none elsewhere.")
 @json_option
 @guarded
-def demo(state: Path, fresh: bool, verbose: bool, color: bool | None, as_json: bool) -> None:
+def demo(
+    state: Path, *, fresh: bool, unsafe_accept_plain: bool, verbose: bool, color: bool | None, as_json: bool
+) -> None:
     """Watch Flyball deliver a good change, take a bad one back, and refuse what may not be.
 
     \b
@@ -42,4 +49,5 @@ def demo(state: Path, fresh: bool, verbose: bool, color: bool | None, as_json: b
     from controller.terminal.screen import Screen  # noqa: PLC0415
 
     screen = Screen(json_lines=as_json, color=color, verbose=verbose)
-    raise SystemExit(run(conduct(state.expanduser().resolve(), screen, fresh=fresh)))
+    play = conduct(state.expanduser().resolve(), screen, fresh=fresh, accept_plain=unsafe_accept_plain)
+    raise SystemExit(run(play))

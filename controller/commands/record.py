@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from controller.recording import Record
 
 
+UNSAFE = (
+    "sandbox.unsafe_accept_plain is set: where no sandbox starts, code that agents write runs as whoever runs Flyball"
+)
+
+
 @click.command(help="Every delivery and where it is, what is stopped, and the log's size and root.")
 @repo_option
 @state_option
@@ -55,10 +60,13 @@ async def _status(record: Record, where: Place, *, as_json: bool) -> None:
         stops = [{"scope": row.scope, "state": row.state, "reason": row.reason} for row in control]
         log = {"size": head.size, "root": head.root, "signed_size": signed.signed_size, "witness": signed.words}
         alarms = [{"what": one.what, "since": one.at.isoformat()} for one in signed.alarms]
+        unsafe = where.settings.sandbox.unsafe_accept_plain
         told = {"deliveries": rows, "stops": stops, "log": log, "alarms": alarms, "turned_away": turned_away}
-        print_json(told)
+        print_json({**told, "unsafe_accept_plain": unsafe})
         return
     await print_status(found, control, head, record.seals, signed, turned_away=turned_away)
+    if where.settings.sandbox.unsafe_accept_plain:
+        click.secho(UNSAFE, fg="red", bold=True)
 
 
 @click.command(help="One delivery's timeline: every entry about it, with the reasons, the rules and the evidence.")

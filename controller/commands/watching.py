@@ -56,6 +56,8 @@ async def watching(running: Controller, screen: Screen, *, from_start: bool = Fa
     position = 0 if from_start else (await running.record.log.head()).size
     if position:
         await screen.recall(running.record.log)
+    if not running.isolated:
+        screen.say(f"Code that agents write runs as you, {running.isolation}", "bold red")
     watch = Watch(running, screen, position)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -35,14 +35,14 @@ ORPHAN_SECONDS = 300  # the edge of a demo that nobody takes up again ends by it
 SETTLE_SECONDS = 4  # of traffic before the first task, so that there is a baseline to compare with
 
 
-async def conduct(state: Path, screen: Screen, *, fresh: bool) -> int:
+async def conduct(state: Path, screen: Screen, *, fresh: bool, accept_plain: bool = False) -> int:
     """Exit code: 0 when all three tasks ended as they should."""
     folder = Folder(state)
     if fresh:
         discard(folder)
     folder.make()
     make_source(state)
-    write_settings(state)
+    write_settings(state, accept_plain=accept_plain)
     settings = load(state / FILE)
     bring_in(settings, state, folder)
     config = edge_config(settings, state, folder, ORPHAN_SECONDS, HOLD_MS)

@@ -84,6 +84,11 @@ tolerance_buckets = 8     # demo bound: at a few milliseconds on a shared machin
 owner = "demo-policy-owner"
 """
 
+ACCEPTED = """
+[sandbox]
+unsafe_accept_plain = true   # asked for on the command line
+"""
+
 
 def make_source(state: Path) -> Path:
     """The shop as a git repository with one commit. Made once: an existing one is left alone."""
@@ -106,8 +111,9 @@ def make_source(state: Path) -> Path:
     return source
 
 
-def write_settings(state: Path) -> None:
-    (state / FILE).write_text(SETTINGS)
+def write_settings(state: Path, *, accept_plain: bool = False) -> None:
+    """`accept_plain`: as the person at the terminal has said, for this demo."""
+    (state / FILE).write_text(SETTINGS + (ACCEPTED if accept_plain else ""))
 
 
 def book() -> ScriptBook:

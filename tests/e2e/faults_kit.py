@@ -39,6 +39,7 @@ from controller.demo.stage import RPS, SETTINGS
 PROFILE = EXAMPLES / "shop_tasks" / "traffic.yaml"
 LOOK_S = 0.1  # at the whole log: more often would keep a core from the service
 LIVE_WITHIN_S, EXPOSED_WITHIN_S, ENDED_WITHIN_S = 90, 120, 240  # on a busy machine
+HEALTH = 'health = "/health"\n'
 NONE: Mapping[str, str] = MappingProxyType({})
 
 # The demo's, with 19 % slower tolerated instead of twice as slow, and a deadline that a busy machine keeps.
@@ -135,7 +136,8 @@ class Stage:
     outage: Path = field(init=False)  # the file that switches faults on for every version
 
     def __post_init__(self) -> None:
-        self.outage = self.folder / "faults.txt"
+        (self.folder / "switches").mkdir()
+        self.outage = self.folder / "switches" / "faults.txt"
 
     def switch(self, *faults: str) -> None:
         """For every version, from now on."""
@@ -225,7 +227,9 @@ def on_stage(
     repo = repository(folder / "shop", EXAMPLES / "shop")
     stage = Stage(folder, State(repo / ".flyball"), repo)
     stage.switch()
-    (repo / "flyball.toml").write_text(settings({"SHOP_FAULTS_FILE": str(stage.outage), **env}, setting))
+    reaches = [url.removeprefix("http://") for url in (env.get("SHOP_RATES_URL", ""),) if url]
+    shown = {HEALTH: f'{HEALTH}reads = ["{stage.outage.parent}"]\nnetwork = {json.dumps(reaches)}\n'}
+    (repo / "flyball.toml").write_text(settings({"SHOP_FAULTS_FILE": str(stage.outage), **env}, {**setting, **shown}))
     script = folder / "book.yaml"
     script.write_text(yaml.safe_dump([change.script for change in changes]))
     said = folder / "said.txt"

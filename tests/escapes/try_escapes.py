@@ -5,6 +5,9 @@
 `escapes.json` and `world.json` lie beside it. The results go to OUT_FOLDER/results.json, to a port, or to stdout.
 """
 
+# ruff: noqa: BLE001, F401, PTH100, PTH102, PTH118, PTH120, PTH123, S102, T201
+# It runs inside, on any interpreter, and gives the escapes their names and a free hand.
+
 import ctypes
 import glob
 import json
@@ -16,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 WITHIN_S = 20
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -23,12 +27,12 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.shmat.restype = ctypes.c_void_p
 
 
-def read(path):
+def read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read(1 << 16)
 
 
-def read_if(path):
+def read_if(path: str) -> bytes:
     """Empty where it may not be read."""
     try:
         return read(path)
@@ -36,26 +40,31 @@ def read_if(path):
         return b""
 
 
-def call(number, *arguments):
+def call(number: int, *arguments: Any) -> int:
     wide = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    return libc.syscall(ctypes.c_long(number), *wide)
+    return int(libc.syscall(ctypes.c_long(number), *wide))
 
 
-def reached(host, port):
+def reached(host: str, port: int) -> bool:
     with socket.create_connection((host, port), timeout=3) as asked:
         return asked.recv(10) == b"answer"
 
 
-def unix_answer(address):
+def unix_answer(address: str) -> bool:
     with socket.socket(socket.AF_UNIX) as asked:
         asked.settimeout(3)
         asked.connect(address)
         return asked.recv(10) == b"answer"
 
 
-def tried(escape, world, folder):
-    """ "escaped", or what held it."""
-    names = {**globals(), "world": world, "escaped": False, "scratch": lambda name: os.path.join(folder, name)}
+def tried(escape: dict[str, Any], world: dict[str, Any], folder: str) -> str:
+    """The word escaped, or what held it."""
+    names: dict[str, Any] = {
+        **globals(),
+        "world": world,
+        "escaped": False,
+        "scratch": lambda name: os.path.join(folder, name),
+    }
     try:
         exec(compile(escape["try"], escape["name"], "exec"), names)
     except BaseException as error:
@@ -64,7 +73,7 @@ def tried(escape, world, folder):
     return "escaped" if names["escaped"] else "without effect"
 
 
-def in_a_child(escape, world, folder):
+def in_a_child(escape: dict[str, Any], world: dict[str, Any], folder: str) -> str:
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
@@ -78,7 +87,7 @@ def in_a_child(escape, world, folder):
     return text or f"the child ended with {status}"
 
 
-def main(out, *serve):
+def main(out: str, *serve: str) -> None:
     world, escapes = (json.loads(read(os.path.join(HERE, f"{name}.json"))) for name in ("world", "escapes"))
     with tempfile.TemporaryDirectory(dir=out or None, ignore_cleanup_errors=True) as folder:
         said = {}
@@ -96,7 +105,7 @@ def main(out, *serve):
         print("RESULTS " + results.decode(), flush=True)
 
 
-def serve_for_ever(port, results):
+def serve_for_ever(port: int, results: bytes) -> None:
     listening = socket.create_server(("127.0.0.1", port))
     while True:
         asked, _ = listening.accept()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 import sys
 import tarfile
 from pathlib import Path
@@ -96,6 +98,72 @@ async def test_build_sees_no_secret_of_the_controller(
     building(kit, "{python}", "-c", "import os, sys; sys.exit(os.environ.get('ANTHROPIC_API_KEY', 0))")
     built = await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)
     assert built.artefact, "the build command exits with the key if it sees one"
+
+
+LEFT = {
+    "a pipe": ("os.mkfifo(out + '/pipe')", "no file, folder or link"),
+    "a socket": ("import socket; socket.socket(socket.AF_UNIX).bind(out + '/s')", "no file, folder or link"),
+    "a link to a file of ours": ("os.symlink('/etc/shadow', out + '/passwords')", "leads out of it, to '/etc/shadow'"),
+    "a link upwards": ("os.symlink('../state.json', out + '/state')", "leads out of it"),
+    "links that leave together": (
+        "os.mkdir(out + '/p'); os.symlink('..', out + '/p/q'); os.symlink('q/../..', out + '/p/r')",
+        "'p/r' leads out of it",
+    ),
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+async def test_build_that_leaves_what_is_no_artefact_has_failed(kit: EdgeKit, tmp_path: Path, left: str) -> None:
+    code, said = LEFT[left]
+    building(kit, "{python}", "-c", f"import os, sys; out = sys.argv[1]; {code}", "{out}")
+    with pytest.raises(Permanent, match=said):
+        await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)
+    assert names(tmp_path / "store") == set()
+
+
+async def test_what_a_build_leaves_is_ours_and_has_plain_modes(kit: EdgeKit, tmp_path: Path) -> None:
+    code = """
+import os, sys
+out = sys.argv[1]
+for name, mode in (("tool", 0o6777), ("data", 0o600), ("hidden/inner", 0o000)):
+    os.makedirs(os.path.dirname(f"{out}/{name}"), exist_ok=True)
+    open(f"{out}/{name}", "w").write(name)
+    os.chmod(f"{out}/{name}", mode)
+os.symlink("data", out + "/link")
+os.chmod(out + "/hidden", 0o000)
+"""
+    building(kit, "{python}", "-c", code, "{out}")
+    made = await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)
+    folder = artefact_folder(tmp_path / "store", made.artefact)
+    found = {path.name: path.lstat() for path in folder.rglob("*")}
+    modes = {name: stat.S_IMODE(one.st_mode) for name, one in found.items() if name != "link"}
+    assert modes == {"tool": 0o755, "data": 0o644, "hidden": 0o755, "inner": 0o644}
+    assert {one.st_uid for one in found.values()} == {os.geteuid()}
+    assert (folder / "link").read_text() == "data"
+
+
+async def test_build_reads_no_process_of_ours(kit: EdgeKit, tmp_path: Path) -> None:
+    """What the controller was told is in its own /proc/PID/environ."""
+    code = """
+import glob, sys
+for path in glob.glob("/proc/[0-9]*/environ"):
+    try:
+        if b"sk-ant-seeded" in open(path, "rb").read():
+            sys.exit("read the key of " + path)
+    except OSError:
+        pass
+"""
+    building(kit, "{python}", "-c", code, "{out}")
+    holder = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "import sys; sys.stdin.read()"),
+        stdin=asyncio.subprocess.PIPE,
+        env={"ANTHROPIC_API_KEY": "sk-ant-seeded"},
+    )
+    try:
+        assert (await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)).isolation == BOX.isolation
+    finally:
+        holder.kill()
+        await holder.wait()
 
 
 async def test_unknown_commit_is_refused(kit: EdgeKit, tmp_path: Path) -> None:

@@ -141,6 +141,9 @@ async def test_users_are_served_while_a_large_export_is_counted(world: World) ->
         name: str = "i-1"
         serving: bool = True
 
+        async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await loopback(self.port)()
+
     proxy = Proxy(ServiceCounts(), "/health", lambda: START_MS)
     arm = arm_of(V2, 1, [Target(behind.sockets[0].getsockname()[1])])
     proxy.routes = Routes(arm)

@@ -14,7 +14,9 @@ from controller.cli import main
 from controller.commands.work import TEMPLATE
 from controller.domain.ids import NAME
 from controller.domain.money import PRICES
+from controller.embedded import edge_config
 from controller.errors import ConfigError
+from controller.recording import Folder
 from controller.settings import (
     FILE,
     MAX_BYTES,
@@ -238,3 +240,35 @@ def test_tests_run_on_the_interpreter_that_has_the_repositorys_dependencies(tmp_
     assert python_of(TestSection(python="python3.11"), tmp_path) == "python3.11"
     service = ServiceSection(name="shop", start=("x",), python="env/bin/python")
     assert python_of(service, tmp_path) == str(tmp_path / "env/bin/python")
+
+
+def test_instances_are_shown_no_folder_that_holds_the_state_or_lies_in_it(tmp_path: Path) -> None:
+    text = '[service]\nname = "shop"\nstart = ["x"]\nreads = ["{}"]\n'
+    folder = Folder(tmp_path / ".flyball")
+    (tmp_path / "data").mkdir()
+    folder.root.joinpath("keys").mkdir(parents=True)
+    for reads in (".", ".flyball", ".flyball/keys", "/", "data/.."):
+        with pytest.raises(ConfigError, match=r"service\.reads: .* would show instances the state folder"):
+            edge_config(loaded(tmp_path, text.format(reads)), tmp_path, folder, None, 0)
+    with pytest.raises(ConfigError, match=r"service\.reads: .*nowhere does not exist"):
+        edge_config(loaded(tmp_path, text.format("nowhere")), tmp_path, folder, None, 0)
+    config = edge_config(loaded(tmp_path, text.format("data")), tmp_path, folder, None, 0)
+    assert config is not None
+    assert config.services[0].reads == (tmp_path / "data",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('secrets = { TOKEN = { file = "nowhere" } }', r"service\.secrets\.TOKEN: .*nowhere cannot be read"),
+        ("secrets = { TOKEN = {} }", "neither one file nor one command"),
+        ('secrets = { "BAD-NAME" = { file = "x" } }', r"service\.secrets\.BAD-NAME"),
+        ('env = { TOKEN = "a" }\nsecrets = { TOKEN = { command = ["x"] } }', "both have 'TOKEN'"),
+        ('network = ["db.internal"]', r"service\.network\.0"),
+        ('network = ["127.0.0.1:7420"]', r"service\.network has 127\.0\.0\.1:7420, which is gateway\.port"),
+    ],
+)
+def test_what_an_instance_is_told_and_may_reach_is_refused_by_name(tmp_path: Path, lines: str, said: str) -> None:
+    text = f'[gateway]\nport = 7420\n[service]\nname = "shop"\nstart = ["x"]\n{lines}\n'
+    with pytest.raises(ConfigError, match=said):
+        edge_config(loaded(tmp_path, text), tmp_path, Folder(tmp_path / ".flyball"), None, 0)
