@@ -100,6 +100,19 @@ def entries_of(repository: pygit2.Repository, tree: bytes | pygit2.Oid) -> list[
     return list(parsed(raw))
 
 
+def odd_modes(repository: pygit2.Repository, tree: pygit2.Oid) -> Iterator[bytes]:
+    """Paths of a whole tree whose modes are not spelt as git spells them; each folder is read once."""
+    ahead, seen = [(tree.raw, b"")], set[bytes]()
+    while ahead:
+        one, path = ahead.pop()
+        for entry in entries_of(repository, one):
+            if not entry.exact:
+                yield path + entry.name
+            if entry.kind is Kind.FOLDER and entry.id not in seen:
+                seen.add(entry.id)
+                ahead.append((entry.id, path + entry.name + b"/"))
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """An entry of a tree with its object, which is read only when it is asked for."""
