@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +49,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield found
 
 
-def push_of(site: Site, old: str | None = None, **said: object) -> bytes:
+def push_of(site: Site, said: Mapping[str, object], old: str | None = None) -> bytes:
     """A push of one commit that changes src/cart.py, and says this."""
     base = site.repository.references["refs/heads/main"].peel(pygit2.Commit)
     body = b"better\n"
@@ -117,7 +117,7 @@ FORGED: list[tuple[dict[str, object], bytes]] = [
 
 async def test_what_is_not_the_sessions_to_say_is_refused(site: Site) -> None:
     for said, told in FORGED:
-        await unchanged(site, partial(refused_push, site, push_of(site, **said), told))
+        await unchanged(site, partial(refused_push, site, push_of(site, said), told))
 
 
 HONEST: list[dict[str, object]] = [
@@ -133,7 +133,7 @@ HONEST: list[dict[str, object]] = [
 
 async def test_the_twin_that_says_what_it_was_told_is_let_in(site: Site) -> None:
     for said in HONEST:
-        answer = await site.post(push_of(site, site.refs().get(OWN_REF), **said))
+        answer = await site.post(push_of(site, said, site.refs().get(OWN_REF)))
         assert b"ok refs/heads/" in answer.content, (said, answer.content)
     assert await site.refused() == []
 
