@@ -126,7 +126,7 @@ def _gzipped(encoding: str) -> bool:
 
 
 async def body(receive: Receive, *, gzipped: bool, idle_s: float) -> AsyncGenerator[bytes]:
-    """The body in small pieces, inflated. Whoever reads it bounds it. Raises No when it breaks off, or nothing comes."""
+    """The body in small pieces, inflated. Whoever reads it bounds it. Raises No when it breaks off or stalls."""
     inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if gzipped else None
     more = True
     while more:

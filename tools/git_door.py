@@ -43,7 +43,7 @@ from tools.git_calls import (
     decision_on,
     told,
 )
-from tools.git_places import DoorLimits, Places
+from tools.git_places import ORDINARY, DoorLimits, Places
 from tools.git_plumbing import GitPlumbing, Offer, PushRequest, RefCommand, Tips
 
 PATH = "/git/"
@@ -92,7 +92,8 @@ class GitDoor:
         store: GitPlumbing,
         authority_digest: Callable[[], str],
         hosts: frozenset[str],
-        limits: DoorLimits = DoorLimits(),
+        *,
+        limits: DoorLimits = ORDINARY,
     ) -> None:
         """`authority_digest`: of the rules in force. `hosts`: values of Host that name this server."""
         self._desk = desk
@@ -102,14 +103,14 @@ class GitDoor:
         self._hosts = hosts
         self._index = itertools.count()
         self._limits = limits
-        self._places = Places(limits)
+        self.places = Places(limits)
         self._cleared: OrderedDict[tuple[Badge, str, bool], frozenset[str]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             wish = asked(scope, self._hosts)
             badge = await said(self._caller(wish.token))
-            with self._places.taken(badge.session):
+            with self.places.taken(badge.session):
                 await self._served(wish, badge, scope, receive, send)
         except No as no:
             await PlainTextResponse(f"{no.why}\n", no.status, {**NEVER_CACHED, **no.headers})(scope, receive, send)

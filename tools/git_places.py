@@ -28,12 +28,19 @@ class DoorLimits:
     fetch_s: float = 600.0
 
 
+ORDINARY = DoorLimits()
+
+
 @dataclass
 class Places:
     """Lives in one event loop."""
 
     limits: DoorLimits
     _held: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def busy(self) -> int:
+        return self._held.total()
 
     @contextmanager
     def taken(self, session: str) -> Iterator[None]:
@@ -49,7 +56,7 @@ class Places:
                 del self._held[caller]
 
     def _must_be_free(self, caller: str) -> None:
-        held, busy = self._held[caller], self._held.total()
+        held, busy = self._held[caller], self.busy
         if held >= self.limits.of_one_caller:
             raise No(503, f"{held} git requests of this session are under way; let one end first", AGAIN)
         open_to_it = self.limits.at_once - (self.limits.for_newcomers if held else 0)

@@ -16,6 +16,7 @@ from controller.adapters.git_commits import faults_of
 from controller.adapters.git_trees import Comparison, Kind, TooManyError, Touched
 from controller.domain.ids import Commit
 from controller.provenance.identity import GitIdentity
+from controller.provenance.trailers import SIGNED_OFF, claimed_keys
 
 MODULES = b".gitmodules"
 
@@ -36,29 +37,30 @@ class _TooMuchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """Where the new commits lie, and who pushes them."""
+    """Commits that somebody brings."""
 
-    bare: Path
-    quarantine: Path
-    came: frozenset[bytes]  # ids in hex of the objects that came and were not here before
-    by: GitIdentity
-    max_commits: int
-    max_files: int
+    objects: Path  # where they lie until they are let in
+    came: frozenset[bytes]  # ids in hex of what was not here before
+    by: GitIdentity  # whom they are to name
 
 
-def changes_of(pushed: Pushed, new: Commit, trunk: Commit) -> Changes:
+def changes_of(
+    bare: Path, new: Commit, trunk: Commit, *, max_commits: int, max_files: int, pushed: Pushed | None = None
+) -> Changes:
     """Of every commit that `new` has and the protected branch `trunk` has not, and of all of them together.
 
     All together is from where `new` left the trunk: a merge that drops what others have landed shows only there.
+    `pushed=None`: the commits are in the repository, and made by ourselves.
     """
-    repository = pygit2.Repository(str(pushed.bare))
-    repository.odb.add_disk_alternate(str(pushed.quarantine))
+    repository = pygit2.Repository(str(bare))
+    if pushed is not None:
+        repository.odb.add_disk_alternate(str(pushed.objects))
     base = repository.merge_base(new, trunk)
     if base is None:
         return Changes({"unrelated_commits": 1})
     try:
-        commits = _new_commits(repository, new, trunk, pushed.max_commits)
-        comparison = Comparison(repository, pushed.max_files)
+        commits = _new_commits(repository, new, trunk, max_commits)
+        comparison = Comparison(repository, max_files)
         comparison.compare(_tree(repository, new), [_tree(repository, base)])
         for commit in commits:
             if commit.parents:  # a second beginning is a fault of its own
@@ -67,7 +69,7 @@ def changes_of(pushed: Pushed, new: Commit, trunk: Commit) -> Changes:
         return Changes({"excess_files": no.count})
     except _TooMuchError as no:
         return Changes(no.faults)
-    said = _said([commit for commit in commits if str(commit.id).encode() in pushed.came], pushed.by)
+    said = _signed_off(commits) if pushed is None else _said(commits, pushed)
     return _as_changes(comparison.found, commits, said)
 
 
@@ -82,10 +84,16 @@ def _new_commits(repository: pygit2.Repository, new: Commit, trunk: Commit, limi
     return found
 
 
-def _said(commits: Iterable[pygit2.Commit], by: GitIdentity) -> Counter[str]:
+def _said(commits: Iterable[pygit2.Commit], pushed: Pushed) -> Counter[str]:
     """What they say that is not theirs to say. Commits of others, in branches that are shown, have been let in."""
     now = time.time()
-    return Counter(fault for commit in commits for fault in faults_of(commit.read_raw(), by, now))
+    came = [commit.read_raw() for commit in commits if str(commit.id).encode() in pushed.came]
+    return Counter(fault for raw in came for fault in faults_of(raw, pushed.by, now))
+
+
+def _signed_off(commits: Iterable[pygit2.Commit]) -> Counter[str]:
+    """A sign-off is a person's word, whoever of us wrote the message."""
+    return Counter("signed_off" for commit in commits if SIGNED_OFF in claimed_keys(commit.message))
 
 
 def _as_changes(touched: Touched, commits: list[pygit2.Commit], said: Mapping[str, int]) -> Changes:

@@ -6,16 +6,20 @@ monitors stay off.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 from controller.adapters.git_refs import RefMove, sync_folder, writing
-from controller.adapters.git_store import Store, branch_ref, contains, create_bare, ref_value, run_git
+from controller.adapters.git_store import Store, branch_ref, commit_of, contains, create_bare, ref_value, run_git
+from controller.adapters.git_trees import odd_modes
 from controller.domain.ids import Branch, Commit, Repository
 from controller.errors import ConfigError, Permanent
 
+MOST_NAMED = 1_000  # odd entries: more are not counted
 TRANSFER_TIMEOUT_S = 900.0  # a first import of a large history from a slow disk
 QUIET = (
     "-c",
@@ -29,6 +33,8 @@ QUIET = (
 )
 FETCH = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
 
+logger = logging.getLogger(__name__)
+
 
 def import_repository(
     store: Store, name: Repository, source: Path, branch: Branch, *, allow_dirty: bool = False
@@ -41,8 +47,23 @@ def import_repository(
     source = source.expanduser().resolve()
     tip = checked_tip(source, branch, allow_dirty=allow_dirty)
     if not store.exists(name) and _first_import(store, name, source, branch):
+        _say_what_is_odd(store, name, tip)
         return tip
     return _catch_up(store, name, source, branch, tip)
+
+
+def _say_what_is_odd(store: Store, name: Repository, tip: Commit) -> None:
+    """A history is taken as it is. Who pushes cannot add such a mode, and reading follows git: see docs/git-door.md."""
+    repository = store.open(name)
+    odd = sorted(islice(odd_modes(repository, commit_of(repository, tip).tree_id), MOST_NAMED))
+    if odd:
+        named = ", ".join(path.decode(errors="replace") for path in odd[:3])
+        logger.warning(
+            "%s has entries of modes that git does not write any more, such as %s: they are read as git reads them, "
+            "and written as 100644, 100755, 120000 or 160000 when their folder changes",
+            name,
+            named,
+        )
 
 
 def sync_back(store: Store, name: Repository, source: Path, branch: Branch) -> Commit:

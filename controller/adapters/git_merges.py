@@ -13,16 +13,21 @@ import pygit2
 from pygit2.enums import SortMode
 
 from controller.adapters.git_store import Identity, commit_of
+from controller.adapters.git_trees import PLAIN, Comparison
 from controller.domain.ids import Commit
 from controller.errors import Permanent
 from controller.ports import Candidate, Change, Conflict
+
+MOST_PATHS = 100_000  # that both sides have changed
 
 
 def merge(
     repository: pygit2.Repository, base: Commit, head: Commit, message: str, *, by: Identity, at: datetime
 ) -> Candidate | Conflict:
-    index = repository.merge_commits(commit_of(repository, base).id, commit_of(repository, head).id)
-    return _candidate(repository, index, message, (base, head), by.signed(at))
+    mine, theirs = commit_of(repository, base), commit_of(repository, head)
+    index = repository.merge_commits(mine.id, theirs.id)
+    made = _candidate(repository, index, message, (base, head), by.signed(at))
+    return _of(repository, made, mine.tree, theirs.tree)
 
 
 def rebase(
@@ -31,7 +36,8 @@ def rebase(
     """The message is `head`'s, trailers included."""
     change, target = commit_of(repository, head), commit_of(repository, onto)
     index = repository.merge_trees(commit_of(repository, base).tree, target.tree, change.tree)
-    return _candidate(repository, index, change.message, (onto,), by.signed(at))
+    made = _candidate(repository, index, change.message, (onto,), by.signed(at))
+    return _of(repository, made, target.tree, change.tree)
 
 
 def revert(
@@ -42,7 +48,8 @@ def revert(
     if not undone.parents:
         raise Permanent(f"commit {bad} is the first of its history", "Fix it forward: there is nothing to go back to")
     index = repository.merge_trees(undone.tree, target.tree, undone.parents[0].tree)
-    return _candidate(repository, index, message, (onto,), by.signed(at))
+    made = _candidate(repository, index, message, (onto,), by.signed(at))
+    return _of(repository, made, target.tree, undone.parents[0].tree)
 
 
 def _candidate(
@@ -55,9 +62,35 @@ def _candidate(
     if index.conflicts is not None:
         sides = (side for conflict in index.conflicts for side in conflict if side is not None)
         return Conflict(tuple(sorted({side.path for side in sides})))
-    tree = index.write_tree(repository)
+    try:
+        tree = index.write_tree(repository)
+    except pygit2.GitError as no:
+        raise Permanent(
+            f"libgit2 cannot write what merging makes ({no}): an entry has a mode that git does not write any more",
+            "Write that file with git add and commit, so that its mode is 100644 or 100755",
+        ) from no
     commit = repository.create_commit(None, signature, signature, message, tree, list(parents))
     return Candidate(Commit(str(commit)), str(tree))
+
+
+def _of(
+    repository: pygit2.Repository, made: Candidate | Conflict, mine: pygit2.Tree, theirs: pygit2.Tree
+) -> Candidate | Conflict:
+    """Whatever is in neither of the trees that it is made of is a plain file or folder, in git's own spelling.
+
+    libgit2 reads odd modes otherwise than git, and could make a file of a link, or the other way round.
+    """
+    if isinstance(made, Conflict):
+        return made
+    found = Comparison(repository, MOST_PATHS).compare(pygit2.Oid(hex=made.tree), [mine.id, theirs.id])
+    odd = found.odd | {path for path, kind in found.written.items() if kind not in PLAIN}
+    if odd:
+        names = ", ".join(sorted(path.decode(errors="replace") for path in odd)[:3])
+        raise Permanent(
+            f"merging makes {len(odd)} links, submodules or odd modes that neither side has: {names}",
+            "Write these files with git add and commit, so that their modes are 100644 or 100755",
+        )
+    return made
 
 
 def behind(repository: pygit2.Repository, base: Commit, tip: Commit) -> int:
@@ -75,7 +108,14 @@ def change_between(base: pygit2.Tree, head: pygit2.Tree) -> Change:
     """A renamed file counts as two: the path that went and the path that came."""
     found = base.diff_to_tree(head)
     files = {side.path for delta in found.deltas for side in (delta.old_file, delta.new_file)}
-    return Change(tuple(sorted(files)), found.stats.insertions + found.stats.deletions)
+    try:
+        lines = found.stats.insertions + found.stats.deletions
+    except pygit2.NotFoundError as no:
+        raise Permanent(
+            f"libgit2 cannot compare two trees ({no}): an entry has a mode that git does not write any more",
+            "Remove that entry, or write it with git add and commit",
+        ) from no
+    return Change(tuple(sorted(files)), lines)
 
 
 def diff(repository: pygit2.Repository, base: Commit, head: Commit, limit_bytes: int) -> str:

@@ -165,11 +165,18 @@ async def _beginning(stderr: asyncio.StreamReader) -> str:
     return kept.decode(errors="replace").strip()
 
 
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """A process ends for asyncio when its pipes have been read: what nobody has taken would keep it for ever."""
+    while process.stdout is not None and await process.stdout.read(CHUNK_BYTES):
+        pass
+    await process.wait()
+
+
 async def _end(process: asyncio.subprocess.Process, *tasks: asyncio.Task[object]) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.shield(process.wait())
+    await asyncio.shield(_ended(process))
     for task in tasks:
         task.cancel()
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):

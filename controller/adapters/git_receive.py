@@ -245,9 +245,9 @@ class _Quarantine:
         if new is None or trunk is None:
             return Changes({"unrelated_commits": 1})
         limits = self._limits
-        pushed = Pushed(self._bare, self._folder, fresh, self._by, limits.commits, limits.files)
+        pushed = Pushed(self._folder, fresh, self._by)
         try:
-            return changes_of(pushed, new, trunk)
+            return changes_of(self._bare, new, trunk, max_commits=limits.commits, max_files=limits.files, pushed=pushed)
         except Permanent as no:
             raise _FaultyError("broken_packs", complaint=no.message) from no
 

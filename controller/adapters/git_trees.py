@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -98,6 +98,41 @@ def entries_of(repository: pygit2.Repository, tree: bytes | pygit2.Oid) -> list[
     if kind is not ObjectType.TREE:
         raise Permanent(f"{oid} is named as a tree and is none", "Run git fsck on the repository")
     return list(parsed(raw))
+
+
+def odd_modes(repository: pygit2.Repository, tree: pygit2.Oid) -> Iterator[bytes]:
+    """Paths of a whole tree whose modes are not spelt as git spells them; each folder is read once."""
+    ahead, seen = [(tree.raw, b"")], set[bytes]()
+    while ahead:
+        one, path = ahead.pop()
+        for entry in entries_of(repository, one):
+            if not entry.exact:
+                yield path + entry.name
+            if entry.kind is Kind.FOLDER and entry.id not in seen:
+                seen.add(entry.id)
+                ahead.append((entry.id, path + entry.name + b"/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An entry of a tree with its object, which is read only when it is asked for."""
+
+    kind: Kind
+    id: pygit2.Oid
+    object: pygit2.Object
+
+
+def held_by(tree: pygit2.Tree) -> dict[bytes, Held]:
+    """By name, in the tree's order, as git reads it; libgit2 takes 120777 for a file. Raises Permanent as `parsed`."""
+    rows = zip(parsed(tree.read_raw()), tree, strict=True)
+    return {row.name: Held(row.kind, pygit2.Oid(raw=row.id), one) for row, one in rows}
+
+
+def written(repository: pygit2.Repository, entries: Mapping[bytes, tuple[Kind, pygit2.Oid]]) -> pygit2.Oid:
+    """A tree as git would write it: each mode in its one spelling, folders sorted as if they ended in a slash."""
+    ordered = sorted(entries.items(), key=lambda row: row[0] + (b"/" if row[1][0] is Kind.FOLDER else b""))
+    raw = b"".join(b"%s %s\0%s" % (kind.value.encode(), name, one.raw) for name, (kind, one) in ordered)
+    return repository.odb.write(ObjectType.TREE, raw)
 
 
 @dataclass

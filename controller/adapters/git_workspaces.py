@@ -25,6 +25,7 @@ from pygit2.enums import DeltaStatus, FileMode
 from controller.adapters.git_ignored import ignored
 from controller.adapters.git_merges import change_between
 from controller.adapters.git_store import FLYBALL, Identity, Store, commit_of
+from controller.adapters.git_trees import Held, Kind, held_by, written
 from controller.adapters.removal import remove
 from controller.adapters.run_copies import run_copy
 from controller.domain.ids import Commit, Repository
@@ -44,7 +45,7 @@ LITTER = (
 SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}(/[A-Za-z0-9][A-Za-z0-9._-]{0,119}){0,4}")
 NEVER_FOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-Entry = tuple[pygit2.Oid, FileMode]
+Entry = tuple[Kind, pygit2.Oid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,25 +130,27 @@ class GitWorkspaces:
 
 def lay_out(tree: pygit2.Tree, folder: Path) -> None:
     """Every path is new and made without following links, so nothing in the tree can direct a write elsewhere."""
-    for entry in tree:
-        name = _name(entry)
+    for raw, entry in held_by(tree).items():
+        name = os.fsdecode(raw)
         if name.lower() in {"", ".", "..", ".git"} or "/" in name:
             raise Permanent(f"the repository holds an entry named {name!r}", "Remove it: no working copy can hold it")
         path = folder / name
-        if isinstance(entry, pygit2.Tree):
+        if isinstance(entry.object, pygit2.Tree):
             path.mkdir()
-            lay_out(entry, path)
-        elif isinstance(entry, pygit2.Blob):
-            _lay_out_file(entry, path)
+            lay_out(entry.object, path)
+        elif entry.kind is Kind.SUBMODULE:
+            path.mkdir()  # an empty folder, as git leaves it
+        elif isinstance(entry.object, pygit2.Blob):
+            _lay_out_file(entry.kind, entry.object, path)
         else:
-            path.mkdir()  # a submodule: an empty folder, as git leaves it
+            raise Permanent(f"{name} is named as a {entry.kind} and is none", "Run git fsck on the repository")
 
 
-def _lay_out_file(blob: pygit2.Blob, path: Path) -> None:
-    if blob.filemode == FileMode.LINK:
+def _lay_out_file(kind: Kind, blob: pygit2.Blob, path: Path) -> None:
+    if kind is Kind.LINK:
         path.symlink_to(os.fsdecode(blob.data))
         return
-    mode = 0o755 if blob.filemode == FileMode.BLOB_EXECUTABLE else 0o644
+    mode = 0o755 if kind is Kind.EXECUTABLE else 0o644
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         rest = memoryview(blob.data)
@@ -176,15 +179,15 @@ class _Reading:
         except FileNotFoundError as gone:
             raise Permanent(f"there is no working copy at {place}", "Create it again and repeat the work") from gone
         found = self._folder(descriptor, base, "", 0)
-        tree = self._repo[self._repo.TreeBuilder().write() if found is None else found]
+        tree = self._repo[written(self._repo, {}) if found is None else found]
         if not isinstance(tree, pygit2.Tree):
             raise TypeError(f"{tree.id} is no tree")
         return tree
 
     def _folder(self, descriptor: int, base: pygit2.Tree | None, path: str, depth: int) -> pygit2.Oid | None:
         """Takes over the descriptor. `base=None`: the base has no such folder. None: it holds nothing to commit."""
-        known = {} if base is None else {_name(entry): entry for entry in base}
-        found: dict[str, Entry] = {n: (e.id, FileMode.COMMIT) for n, e in known.items() if _is_submodule(e)}
+        known = {} if base is None else {os.fsdecode(name): one for name, one in held_by(base).items()}
+        found: dict[str, Entry] = {n: (e.kind, e.id) for n, e in known.items() if e.kind is Kind.SUBMODULE}
         try:
             for name in sorted(os.listdir(descriptor)):  # noqa: PTH208 - a path would be followed, a descriptor is not
                 if name not in known and any(fnmatchcase(name, litter) for litter in LITTER):
@@ -196,7 +199,7 @@ class _Reading:
             os.close(descriptor)
         return self._tree(base, known, found)
 
-    def _entry(self, folder: int, name: str, was: pygit2.Object | None, path: str, depth: int) -> Entry | None:
+    def _entry(self, folder: int, name: str, was: Held | None, path: str, depth: int) -> Entry | None:
         """None: an empty folder, which git does not keep, or a file that is left out."""
         self._count(path)
         if path in self._left_out:
@@ -204,23 +207,23 @@ class _Reading:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
         if name.lower() == ".git":
             raise Permanent(f"{path} would be a repository within the repository", "Remove it from the working copy")
-        if was is not None and _is_submodule(was):
+        if was is not None and was.kind is Kind.SUBMODULE:
             return self._submodule(folder, name, was, path)
         if stat.S_ISDIR(mode):
             inner = self._open(name, os.O_DIRECTORY, folder, path)
-            base = was if isinstance(was, pygit2.Tree) else None
+            base = was.object if was is not None and isinstance(was.object, pygit2.Tree) else None
             if depth >= self._limits.depth:
                 os.close(inner)
                 raise Permanent(f"{path} lies deeper than {self._limits.depth} folders", "Flatten it or remove it")
             tree = self._folder(inner, base, f"{path}/", depth + 1)
-            return None if tree is None else (tree, FileMode.TREE)
+            return None if tree is None else (Kind.FOLDER, tree)
         if stat.S_ISLNK(mode):
             return _unchanged_link(folder, name, was, path)
         if not stat.S_ISREG(mode):
             raise Permanent(f"{path} is neither file nor folder", "Remove it from the working copy")
         return self._file(folder, name, was, path)
 
-    def _file(self, folder: int, name: str, was: pygit2.Object | None, path: str) -> Entry:
+    def _file(self, folder: int, name: str, was: Held | None, path: str) -> Entry:
         with os.fdopen(self._open(name, 0, folder, path), "rb") as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
@@ -238,18 +241,18 @@ class _Reading:
             raise Permanent(
                 f"the working copy holds more than {self._limits.total_bytes} bytes", "Remove what was generated"
             )
-        mode = FileMode.BLOB_EXECUTABLE if info.st_mode & stat.S_IXUSR else FileMode.BLOB
+        kind = Kind.EXECUTABLE if info.st_mode & stat.S_IXUSR else Kind.FILE
         blob = pygit2.hash(content)
-        return (blob if was is not None and was.id == blob else self._repo.create_blob(content)), mode
+        return kind, blob if was is not None and was.id == blob else self._repo.create_blob(content)
 
-    def _submodule(self, folder: int, name: str, was: pygit2.Object, path: str) -> Entry:
+    def _submodule(self, folder: int, name: str, was: Held, path: str) -> Entry:
         inner = self._open(name, os.O_DIRECTORY, folder, path)
         try:
             if os.listdir(inner):  # noqa: PTH208 - same
                 raise Permanent(f"submodule {path} was changed", "Leave submodules as they are")
         finally:
             os.close(inner)
-        return was.id, FileMode.COMMIT
+        return Kind.SUBMODULE, was.id
 
     def _open(self, name: str, extra: int, folder: int, path: str) -> int:
         try:
@@ -268,40 +271,33 @@ class _Reading:
             )
 
     def _tree(
-        self, base: pygit2.Tree | None, known: Mapping[str, pygit2.Object], found: Mapping[str, Entry]
+        self, base: pygit2.Tree | None, known: Mapping[str, Held], found: Mapping[str, Entry]
     ) -> pygit2.Oid | None:
-        before = {name: (entry.id, entry.filemode) for name, entry in known.items()}
+        """None: nothing is in it."""
+        before = {name: (one.kind, one.id) for name, one in known.items()}
         if base is not None and before == found:
             return base.id
         if not found:
             return None
-        builder = self._repo.TreeBuilder() if base is None else self._repo.TreeBuilder(base)
-        for name in before.keys() - found.keys():
-            builder.remove(name)
-        for name, entry in found.items():
-            if before.get(name) != entry:
-                _insert(builder, name, entry)
-        return builder.write()
+        for name, (kind, one) in found.items():
+            if name not in before:
+                _must_be_a_name(self._repo, name, kind, one)
+        return written(self._repo, {os.fsencode(name): entry for name, entry in found.items()})
 
 
-def _insert(builder: pygit2.TreeBuilder, name: str, entry: Entry) -> None:
+def _must_be_a_name(repository: pygit2.Repository, name: str, kind: Kind, one: pygit2.Oid) -> None:
     """Names that another system would take for `.git` are refused by libgit2, and so are names that are not UTF-8."""
     try:
-        builder.insert(name, *entry)
+        repository.TreeBuilder().insert(name, one, FileMode(int(kind.value, 8)))
     except (pygit2.GitError, UnicodeEncodeError) as no:
         raise Permanent(f"{name!r} cannot be a file's name in a repository ({no})", "Rename it") from no
 
 
-def _unchanged_link(folder: int, name: str, was: pygit2.Object | None, path: str) -> Entry:
+def _unchanged_link(folder: int, name: str, was: Held | None, path: str) -> Entry:
     target = os.fsencode(os.readlink(name, dir_fd=folder))
-    if was is None or was.filemode != FileMode.LINK or pygit2.hash(target) != was.id:
+    if was is None or was.kind is not Kind.LINK or pygit2.hash(target) != was.id:
         raise Permanent(f"{path} is a symlink that was added or changed", "Use a regular file instead")
-    return was.id, FileMode.LINK
-
-
-def _name(entry: pygit2.Object) -> str:
-    """As the operating system spells it, UTF-8 or not."""
-    return os.fsdecode(entry.raw_name or b"")
+    return Kind.LINK, was.id
 
 
 def _added(before: pygit2.Tree, after: pygit2.Tree) -> list[str]:
@@ -316,7 +312,3 @@ def _blob(tree: pygit2.Tree, path: str) -> bytes | None:
     except KeyError:
         return None
     return found.data if isinstance(found, pygit2.Blob) else None
-
-
-def _is_submodule(entry: pygit2.Object) -> bool:
-    return entry.filemode == FileMode.COMMIT

@@ -82,18 +82,17 @@ async def refused_as_odd(site: Site, request: bytes) -> None:
     assert b"new entries" in answer.content or b"zeroPaddedFilemode" in answer.content, answer.content
 
 
-@pytest.mark.parametrize("mode", ODD, ids=bytes.decode)
-async def test_a_mode_that_git_would_not_write_is_refused_with_a_record(site: Site, mode: bytes) -> None:
-    no_file = int(mode, 8) & 0o170000 not in {0o100000, 0o120000}
-    await unchanged(
-        site, partial(refused_as_odd, site, crafted(site, (mode, b"new.py", SOME_COMMIT if no_file else BODY_ID)))
-    )
+async def test_a_mode_that_git_would_not_write_is_refused_with_a_record(site: Site) -> None:
+    for mode in ODD:
+        no_file = int(mode, 8) & 0o170000 not in {0o100000, 0o120000}
+        request = crafted(site, (mode, b"new.py", SOME_COMMIT if no_file else BODY_ID))
+        await unchanged(site, partial(refused_as_odd, site, request))
 
 
-@pytest.mark.parametrize("mode", [b"040000", b"40755", b"40777", b"040755"], ids=bytes.decode)
-async def test_a_folder_with_an_odd_mode_is_refused(site: Site, mode: bytes) -> None:
-    request = crafted(site, (b"100644", b"new.py", BODY_ID), folder_mode=mode)
-    await unchanged(site, partial(refused_as_odd, site, request))
+async def test_a_folder_with_an_odd_mode_is_refused(site: Site) -> None:
+    for mode in (b"040000", b"40755", b"40777", b"040755"):
+        request = crafted(site, (b"100644", b"new.py", BODY_ID), folder_mode=mode)
+        await unchanged(site, partial(refused_as_odd, site, request))
 
 
 @pytest.mark.parametrize("mode", [b"100644", b"100755"], ids=bytes.decode)

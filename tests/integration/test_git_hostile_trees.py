@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,10 +14,16 @@ import pygit2
 import pytest
 from pygit2.enums import FileMode
 
-from controller.adapters.git_store import FLYBALL, Store, create_bare
+from controller.adapters.clock import SystemClock
+from controller.adapters.git import GitForge
+from controller.adapters.git_export import export
+from controller.adapters.git_import import import_repository
+from controller.adapters.git_store import FLYBALL, Store, create_bare, run_git
+from controller.adapters.git_trees import entries_of as raw_entries
 from controller.adapters.git_workspaces import GitWorkspaces, Limits
 from controller.domain.ids import Branch, Commit, Repository
 from controller.errors import Permanent
+from controller.ports import Candidate
 
 SHOP, MAIN = Repository("shop"), Branch("main")
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -224,3 +231,114 @@ async def test_names_and_bytes_that_are_no_text_survive_the_round_trip(tmp_path:
     (place / "z").rename(os.fsdecode(os.fsencode(place) + b"/n\xe9w"))
     with pytest.raises(Permanent, match="Rename it"):
         await work.commit(SESSION, SHOP, base, "m", AT)
+
+
+# --- one reader of odd modes ------------------------------------------------------------------------
+
+ODD_MODES = (0o120777, 0o160755, 0o100664, 0o100600, 0o100777, 0o020000, 0o140000)
+NOWHERE = b"1234567890" * 4
+WHAT_GIT_WRITES = {0o120777: 0o120000, 0o100664: 0o100644, 0o100600: 0o100644, 0o100777: 0o100755}
+
+
+def odd_commit(store: Store, entries: Mapping[bytes, int], parents: tuple[str, ...] = ()) -> Commit:
+    """Past every check, as old clients have written: links and files hold "x", the rest names a commit."""
+    repo, who = store.open(SHOP), FLYBALL.signed(AT)
+    blob = repo.create_blob(b"x")
+    rows = []
+    for name, mode in sorted(entries.items()):
+        oid = blob.raw if mode & 0o170000 in {0o100000, 0o120000} else bytes.fromhex(NOWHERE.decode())
+        rows.append(b"%o %s\0%s" % (mode, name, oid))
+    tree = repo.odb.write(pygit2.enums.ObjectType.TREE, b"".join(rows))
+    return Commit(str(repo.create_commit(None, who, who, "old", tree, list(parents))))
+
+
+def modes(store: Store, head: Commit) -> dict[bytes, bytes]:
+    repo = store.open(SHOP)
+    return {entry.name: entry.mode for entry in raw_entries(repo, repo[head].peel(pygit2.Commit).tree_id)}
+
+
+def looks(folder: Path) -> dict[str, str]:
+    """What stands where: link, folder, program or file."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name == ".git":
+            continue
+        mode = path.lstat().st_mode
+        kind = "link" if stat.S_ISLNK(mode) else "folder" if stat.S_ISDIR(mode) else "file"
+        found[path.name] = "program" if kind == "file" and mode & stat.S_IXUSR else kind
+    return found
+
+
+async def test_what_a_clone_sees_is_what_a_working_copy_and_an_export_lay_out(tmp_path: Path, store: Store) -> None:
+    base = odd_commit(store, {b"odd-%o" % mode: mode for mode in ODD_MODES})
+    run_git("--git-dir", str(store.path(SHOP)), "update-ref", "refs/heads/main", base)
+    cloned = tmp_path / "clone"
+    await asyncio.to_thread(run_git, "clone", "--quiet", str(store.path(SHOP)), str(cloned), timeout_s=30)
+    place = await workspaces(tmp_path, store).create(SESSION, SHOP, base)
+    (tmp_path / "export").mkdir()
+    export(store, SHOP, base, tmp_path / "export")
+    assert looks(place) == looks(cloned)
+    assert looks(tmp_path / "export") == looks(cloned)
+    assert looks(cloned)["odd-120777"] == "link"
+    assert looks(cloned)["odd-160755"] == looks(cloned)["odd-20000"] == "folder"
+
+
+async def test_a_folder_that_changes_is_written_in_the_modes_that_git_writes(tmp_path: Path, store: Store) -> None:
+    base = odd_commit(store, {b"odd-%o" % mode: mode for mode in WHAT_GIT_WRITES})
+    work = workspaces(tmp_path, store)
+    place = await work.create(SESSION, SHOP, base)
+    assert await work.commit(SESSION, SHOP, base, "m", AT) is None
+    (place / "new").write_text("one\n")
+    made = await work.commit(SESSION, SHOP, base, "m", AT)
+    assert made is not None
+    found = modes(store, made.head)
+    assert set(found.values()) <= {b"100644", b"100755", b"120000", b"160000"}
+    for odd, plain_mode in WHAT_GIT_WRITES.items():
+        assert found[b"odd-%o" % odd] == b"%o" % plain_mode
+    run_git("--git-dir", str(store.path(SHOP)), "fsck", "--strict", made.head, timeout_s=30)
+
+
+@pytest.mark.parametrize("mode", [0o020000, 0o140000, 0o160755], ids=lambda mode: f"{mode:o}")
+async def test_what_libgit2_cannot_read_is_said_and_is_no_defect(tmp_path: Path, store: Store, mode: int) -> None:
+    base = odd_commit(store, {b"odd": mode})
+    work = workspaces(tmp_path, store)
+    place = await work.create(SESSION, SHOP, base)
+    (place / "new").write_text("one\n")
+    with pytest.raises(Permanent, match="a mode that git does not write any more"):
+        await work.commit(SESSION, SHOP, base, "m", AT)
+
+
+@pytest.mark.parametrize("mode", ODD_MODES, ids=lambda mode: f"{mode:o}")
+async def test_a_merge_brings_no_odd_mode_that_neither_side_has(store: Store, mode: int) -> None:
+    """Old ones of both sides stay as they are, or as git would write them."""
+    base = odd_commit(store, {b"old": mode, b"a": 0o100644})
+    one = odd_commit(store, {b"old": mode, b"a": 0o100644, b"one": 0o100644}, (base,))
+    two = odd_commit(store, {b"old": mode, b"a": 0o100644, b"two": 0o100644}, (base,))
+    forge = GitForge(store.root, SystemClock())
+    if mode not in WHAT_GIT_WRITES and mode != 0o160755:  # libgit2 looks for a file where git sees a submodule
+        with pytest.raises(Permanent, match="a mode that git does not write any more"):
+            await forge.merge(SHOP, one, two, "m\n", AT)
+        return
+    made = await forge.merge(SHOP, one, two, "m\n", AT)
+    assert isinstance(made, Candidate)
+    assert modes(store, made.commit)[b"old"] in {b"%o" % mode, b"%o" % WHAT_GIT_WRITES.get(mode, 0o160000)}
+
+
+async def test_an_import_of_an_old_history_is_taken_and_says_so(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = odd_commit(store, {b"old.py": 0o100664, b"new.py": 0o100644})
+    run_git("--git-dir", str(store.path(SHOP)), "update-ref", "refs/heads/main", base)
+    other = Store(tmp_path / "other")
+    source = tmp_path / "source"
+    await asyncio.to_thread(run_git, "clone", "--quiet", str(store.path(SHOP)), str(source), timeout_s=30)
+    with caplog.at_level("WARNING"):
+        assert import_repository(other, SHOP, source, MAIN) == base
+    assert "such as old.py" in caplog.text
+    caplog.clear()
+    plain_base = plain(store)
+    run_git("--git-dir", str(store.path(SHOP)), "update-ref", "refs/heads/main", plain_base)
+    again = tmp_path / "again"
+    await asyncio.to_thread(run_git, "clone", "--quiet", str(store.path(SHOP)), str(again), timeout_s=30)
+    assert import_repository(Store(tmp_path / "third"), SHOP, again, MAIN) == plain_base
+    assert caplog.text == ""

@@ -294,8 +294,8 @@ async def test_controllers_that_race_and_die_act_on_it_once(seed: int) -> None:
         await sim.run_for(300)
         seen = await counts(sim)
         assert (seen["LandingDoubted"], seen["Frozen"], seen["Landed"]) == (1, 1, 1), at
-        requests = [x for x in await sim.entries() if isinstance(x.event, e.TaskRequested)]
-        assert [x.stream for x in requests if x.event.cause is e.Cause.REVERT] == [f"delivery/{event.repair}"]
+        requests = [x.event for x in await sim.entries() if isinstance(x.event, e.TaskRequested)]
+        assert [one.delivery for one in requests if one.cause is e.Cause.REVERT] == [event.repair]
         assert len(told(sim)) == 2
         await nothing_twice(sim)
         for one in sim.controllers:
