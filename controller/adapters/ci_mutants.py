@@ -63,7 +63,7 @@ class Heard:
 
 
 async def measure(
-    sandbox: Sandbox, tree: Path, base: Path, config: CiConfig, scratch: Path, commit: Commit
+    sandbox: Sandbox, tree: Path, config: CiConfig, scratch: Path, *, base: Path, commit: Commit
 ) -> MutantFacts:
     """`base`: the tree that the change is compared with; `scratch`: an existing folder to write to.
 

@@ -59,7 +59,7 @@ async def _measure(folder: RunFolder) -> MutantFacts:
     spec = folder.spec()
     sandbox = Sandbox(Rung(spec["rung"]), spec["why"])
     config, commit = CiConfig.of_json(spec["config"]), Commit(spec["commit"])
-    return await measure(sandbox, folder.tree, folder.base, config, folder.scratch, commit)
+    return await measure(sandbox, folder.tree, config, folder.scratch, base=folder.base, commit=commit)
 
 
 async def _execute(folder: RunFolder) -> Executed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any
 
 SLOWER = 4.0  # times what the tests took, and
 LEAST_S = 2.0  # at least, and
@@ -13,26 +13,26 @@ START_S = 1.0  # for collecting them: a run that takes longer than all of this h
 
 @dataclass
 class Baseline:
-    tests: List[str]
-    files: List[str]  # of each test
-    took_ms: List[int]
+    tests: list[str]
+    files: list[str]  # of each test
+    took_ms: list[int]
     failed: int
     ran: int
-    by_line: Dict[Tuple[str, int], List[int]]
-    shared: Set[Tuple[str, int]]
-    modules: List[str]
+    by_line: dict[tuple[str, int], list[int]]
+    shared: set[tuple[str, int]]
+    modules: list[str]
 
     @classmethod
-    def read(cls, path: str) -> "Baseline":
+    def read(cls, path: str) -> Baseline:
         """Raises OSError or ValueError: the session has not come to its end."""
         with open(path, encoding="utf-8") as file:
-            found: Dict[str, Any] = json.load(file)
+            found: dict[str, Any] = json.load(file)
         by_line = {(name, line): tests for name, line, tests in found["lines"]}
         shared = {(name, line) for name, line in found["shared"]}
         simple = {name: found[name] for name in ("tests", "files", "took_ms", "failed", "ran", "modules")}
         return cls(by_line=by_line, shared=shared, **simple)
 
-    def touching(self, path: str, line: int) -> List[int]:
+    def touching(self, path: str, line: int) -> list[int]:
         """Tests that could notice something wrong in this line, likeliest first. Empty: none runs it.
 
         A line that ran while something was imported or in a fixture may matter to every test.
@@ -45,14 +45,14 @@ class Baseline:
         likely = [*own, *sorted(same_file - set(own))]
         return [*likely, *sorted(set(range(len(self.tests))) - set(likely))]
 
-    def touched(self, paths: Set[str]) -> List[int]:
+    def touched(self, paths: set[str]) -> list[int]:
         """Tests that ran anything in these files."""
         return sorted({test for (name, _), tests in self.by_line.items() if name in paths for test in tests})
 
-    def order(self, tests: List[int]) -> Dict[str, Any]:
+    def order(self, tests: list[int]) -> dict[str, Any]:
         names = [self.tests[test] for test in tests]
         return {"tests": names, "files": sorted({self.files[test] for test in tests})}
 
-    def limit_s(self, tests: List[int], start_s: float) -> float:
+    def limit_s(self, tests: list[int], start_s: float) -> float:
         """`start_s`: what a run took beyond its tests."""
         return max(LEAST_S, SLOWER * (sum(self.took_ms[test] for test in tests) / 1000 + start_s + START_S))

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from .session import run
 
@@ -28,7 +28,7 @@ class Child:
     `as_module`: pytest was asked for as `python -m pytest`, which puts the working directory first on the path.
     """
 
-    def __init__(self, arguments: List[str], within_s: float, *, as_module: bool) -> None:
+    def __init__(self, arguments: list[str], within_s: float, *, as_module: bool) -> None:
         orders, self.orders = os.pipe()
         self.answers, answers = os.pipe()
         self.rest = b""
@@ -43,7 +43,7 @@ class Child:
             raise EndedError("pytest did not start")
         self.early = bool(said["early"])
 
-    def _begin(self, arguments: List[str], orders: int, answers: int, *, as_module: bool) -> None:
+    def _begin(self, arguments: list[str], orders: int, answers: int, *, as_module: bool) -> None:
         try:
             keep_only(orders, answers)
             sys.path[0:1] = [os.getcwd()] if as_module else []
@@ -54,10 +54,10 @@ class Child:
             sys.stderr.flush()
             os._exit(1)
 
-    def preload(self, modules: List[str]) -> None:
+    def preload(self, modules: list[str]) -> None:
         self._order({"modules": modules})
 
-    def tests(self, order: Dict[str, Any], within_s: float) -> Optional[int]:
+    def tests(self, order: dict[str, Any], within_s: float) -> int | None:
         """The exit code of one run, negative for a signal. None: it was still running, and was killed.
 
         Raises EndedError.
@@ -83,7 +83,7 @@ class Child:
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
-    def _order(self, order: Dict[str, Any]) -> None:
+    def _order(self, order: dict[str, Any]) -> None:
         rest = json.dumps(order).encode() + b"\n"
         try:
             while rest:
@@ -91,7 +91,7 @@ class Child:
         except OSError:
             raise EndedError("it takes no more orders") from None
 
-    def _answer(self, within_s: float) -> Optional[Dict[str, Any]]:
+    def _answer(self, within_s: float) -> dict[str, Any] | None:
         """None: nothing came in time. Raises EndedError: nothing will."""
         until = time.monotonic() + within_s
         while b"\n" not in self.rest:
@@ -103,7 +103,7 @@ class Child:
                 raise EndedError("it has ended")
             self.rest += read
         line, _, self.rest = self.rest.partition(b"\n")
-        said: Dict[str, Any] = json.loads(line)
+        said: dict[str, Any] = json.loads(line)
         return said
 
 

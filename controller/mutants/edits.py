@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import bisect
 from dataclasses import dataclass
-from typing import List
 
 BOM = b"\xef\xbb\xbf"
+Place = ast.expr | ast.stmt  # what the parser gives a place
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,26 @@ class Source:
         self.data = data
         data.decode("utf-8")  # offsets are of UTF-8, and a file in another encoding would be cut elsewhere
         self.tree = ast.parse(data)
-        self.starts: List[int] = [len(BOM) if data.startswith(BOM) else 0]
+        self.starts: list[int] = [len(BOM) if data.startswith(BOM) else 0]
         for line in data.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
         if data.startswith(BOM):
             self.starts[1:] = [start - len(BOM) for start in self.starts[1:]]
 
-    def start(self, node: ast.AST) -> int:
-        return self.starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
+    def start(self, node: Place) -> int:
+        return self.starts[node.lineno - 1] + node.col_offset
 
-    def end(self, node: ast.AST) -> int:
-        return self.starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+    def end(self, node: Place) -> int:
+        return self.starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
 
-    def text(self, node: ast.AST) -> bytes:
+    def text(self, node: Place) -> bytes:
         return self.data[self.start(node) : self.end(node)]
 
     def line_of(self, offset: int) -> int:
         """1-based."""
         return bisect.bisect_right(self.starts, offset)
 
-    def replaced(self, node: ast.AST, new: bytes, operator: str) -> Edit:
+    def replaced(self, node: Place, new: bytes, operator: str) -> Edit:
         return Edit(self.start(node), self.end(node), new, operator)
 
     def statement(self, node: ast.stmt, new: bytes, operator: str) -> Edit:

@@ -8,7 +8,7 @@ worse test.
 from __future__ import annotations
 
 import ast
-from typing import Collection, Iterator, List, Optional, Set, Tuple
+from collections.abc import Collection, Iterator
 
 from .edits import Edit, Mutant, Source
 from .operators import OPERATORS
@@ -21,7 +21,7 @@ WORDS_FOR_PEOPLE = {"help", "description", "message", "doc", "title", "msg", "me
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def mutants_of(source: Source, lines: Collection[int]) -> List[Mutant]:
+def mutants_of(source: Source, lines: Collection[int]) -> list[Mutant]:
     """In the order of the file. `lines`: 1-based, those that the change has touched."""
     wanted, found, seen = set(lines), [], set()
     for node, function in _walk(source.tree, ()):
@@ -34,7 +34,7 @@ def mutants_of(source: Source, lines: Collection[int]) -> List[Mutant]:
     return sorted(found, key=lambda one: (one.edit.start, one.edit.end, one.edit.new))
 
 
-def _changed_line(source: Source, edit: Edit, wanted: Set[int]) -> Optional[int]:
+def _changed_line(source: Source, edit: Edit, wanted: set[int]) -> int | None:
     first, last = source.line_of(edit.start), source.line_of(max(edit.start, edit.end - 1))
     return next((line for line in range(first, last + 1) if line in wanted), None)
 
@@ -44,7 +44,7 @@ def _alone(node: ast.AST, edit: Edit) -> bool:
     return edit.operator == "raise/removed" and "NotImplementedError" in ast.dump(node)
 
 
-def _walk(node: ast.AST, function: Tuple[str, ...]) -> Iterator[Tuple[ast.AST, Tuple[str, ...]]]:
+def _walk(node: ast.AST, function: tuple[str, ...]) -> Iterator[tuple[ast.AST, tuple[str, ...]]]:
     for child in _children(node):
         if _left_out(child):
             continue
@@ -81,11 +81,9 @@ def _left_out(node: ast.AST) -> bool:
     if isinstance(node, (ast.Assign, ast.AnnAssign)):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return any(isinstance(one, ast.Name) and one.id in NAMES_ONLY for one in targets)
-    if isinstance(node, ast.Expr):
-        return _only_tells(node.value)
     if isinstance(node, ast.keyword):
         return node.arg in WORDS_FOR_PEOPLE
-    return isinstance(node, ast.Call) and _only_tells(node)
+    return _only_tells(node.value if isinstance(node, ast.Expr) else node)
 
 
 def _never_tested(test: ast.AST) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Dict, Iterator, Set
+from collections.abc import Iterator
 
 MOST_FILE_BYTES = 1_000_000
 MOST_FILES = 50_000  # looked at in one tree
@@ -42,7 +42,7 @@ def read(root: str, path: str) -> bytes:
         return file.read()
 
 
-def changed_files(head: str, base: str) -> Dict[str, Set[int]]:
+def changed_files(head: str, base: str) -> dict[str, set[int]]:
     """Path to the lines that differ from the base, tests included. A file whose bytes are the same is not in it."""
     found = {}
     for path in python_files(head):
@@ -52,7 +52,7 @@ def changed_files(head: str, base: str) -> Dict[str, Set[int]]:
     return found
 
 
-def changed_lines(before: bytes, after: bytes) -> Set[int]:
+def changed_lines(before: bytes, after: bytes) -> set[int]:
     old, new = before.splitlines(), after.splitlines()
     if len(old) > MOST_LINES or len(new) > MOST_LINES:
         return set(range(1, len(new) + 1))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Callable, Dict, Iterator, List, Tuple
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from .edits import Edit, Source
 
-COMPARISONS: Dict[type, Tuple[str, List[Tuple[str, str]]]] = {
+COMPARISONS: dict[type, tuple[str, list[tuple[str, str]]]] = {
     ast.Lt: ("<", [("<=", "compare/boundary"), (">=", "compare/swap")]),
     ast.LtE: ("<=", [("<", "compare/boundary"), (">", "compare/swap")]),
     ast.Gt: (">", [(">=", "compare/boundary"), ("<=", "compare/swap")]),
@@ -25,7 +26,7 @@ COMPARISONS: Dict[type, Tuple[str, List[Tuple[str, str]]]] = {
     ast.In: ("in", [("not in", "compare/swap")]),
     ast.NotIn: (r"not\s+in", [("in", "compare/swap")]),
 }
-ARITHMETIC: Dict[type, Tuple[str, str]] = {
+ARITHMETIC: dict[type, tuple[str, str]] = {
     ast.Add: ("+", "-"),
     ast.Sub: ("-", "+"),
     ast.Mult: ("*", "+"),
@@ -44,7 +45,7 @@ NO_NUMBERS = (ast.JoinedStr, ast.List, ast.Tuple, ast.ListComp, ast.Set, ast.Dic
 def compare(source: Source, node: ast.AST) -> Iterator[Edit]:
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
-        for left, op, right in zip(sides, node.ops, sides[1:]):
+        for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
             word, instead = COMPARISONS[type(op)]
             pattern = word if word[0].isalpha() else re.escape(word)
             yield from _between(source, left, right, pattern, instead)
@@ -62,7 +63,7 @@ def arithmetic(source: Source, node: ast.AST) -> Iterator[Edit]:
 def boolean(source: Source, node: ast.AST) -> Iterator[Edit]:
     if isinstance(node, ast.BoolOp):
         word, instead = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
-        for left, right in zip(node.values, node.values[1:]):
+        for left, right in pairwise(node.values):
             yield from _between(source, left, right, word, [(instead, "boolean/swap")])
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub)):
         length, name = (3, "boolean/not") if isinstance(node.op, ast.Not) else (1, "arithmetic/sign")
@@ -97,16 +98,16 @@ def deleted(source: Source, node: ast.AST) -> Iterator[Edit]:
     called = node.value.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Await) else None
     if isinstance(node, ast.Expr) and isinstance(called or node.value, ast.Call):
         yield source.statement(node, b"pass", "statement/call-deleted")
-    elif isinstance(node, ast.AugAssign):
-        yield source.statement(node, b"pass", "statement/assignment-deleted")
-    elif isinstance(node, ast.Assign) and any(isinstance(to, (ast.Attribute, ast.Subscript)) for to in node.targets):
+    elif isinstance(node, ast.AugAssign) or (
+        isinstance(node, ast.Assign) and any(isinstance(to, (ast.Attribute, ast.Subscript)) for to in node.targets)
+    ):
         yield source.statement(node, b"pass", "statement/assignment-deleted")
     elif isinstance(node, ast.Raise):
         yield source.statement(node, b"pass", "raise/removed")
 
 
 def forced(source: Source, node: ast.AST) -> Iterator[Edit]:
-    tests: List[ast.expr] = []
+    tests: list[ast.expr] = []
     if isinstance(node, (ast.If, ast.IfExp, ast.While)):
         tests = [node.test]
     elif isinstance(node, ast.comprehension):
@@ -126,7 +127,7 @@ def loops(source: Source, node: ast.AST) -> Iterator[Edit]:
         yield source.replaced(node, b"break", "loop/break")
 
 
-OPERATORS: Tuple[Callable[[Source, ast.AST], Iterator[Edit]], ...] = (
+OPERATORS: tuple[Callable[[Source, ast.AST], Iterator[Edit]], ...] = (
     compare,
     arithmetic,
     boolean,
@@ -139,7 +140,7 @@ OPERATORS: Tuple[Callable[[Source, ast.AST], Iterator[Edit]], ...] = (
 
 
 def _between(
-    source: Source, left: ast.AST, right: ast.AST, pattern: str, instead: List[Tuple[str, str]]
+    source: Source, left: ast.expr, right: ast.expr, pattern: str, instead: list[tuple[str, str]]
 ) -> Iterator[Edit]:
     """Edits of the operator that stands between two operands. None where a comment could be mistaken for it."""
     start, end = source.end(left), source.start(right)

@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import ast
 import random
-from typing import Dict, List, Sequence, Set, Tuple
+from collections.abc import Sequence
 
 from .edits import Edit, Mutant, Source
 
 CONTROL = "control"
 EARLY = 6  # a budget that ends soon must not end before the first control
-SAME: Tuple[Tuple[bytes, bytes], ...] = ((b"((", b",)[0])"), (b"([", b"][-1])"), (b"({0: (", b")}[0])"))
+SAME: tuple[tuple[bytes, bytes], ...] = ((b"((", b",)[0])"), (b"([", b"][-1])"), (b"({0: (", b")}[0])"))
 
 
-def sampled(mutants: Sequence[Mutant], most: int, draw: random.Random) -> List[Mutant]:
+def sampled(mutants: Sequence[Mutant], most: int, draw: random.Random) -> list[Mutant]:
     """At most `most`, taken in turn from every changed function, so that a long one does not speak for all."""
-    groups: Dict[Tuple[str, str], List[Mutant]] = {}
+    groups: dict[tuple[str, str], list[Mutant]] = {}
     for one in mutants:
         groups.setdefault((one.path, one.function), []).append(one)
     queues = [draw.sample(group, len(group)) for _, group in sorted(groups.items())]
     draw.shuffle(queues)
-    taken: List[Mutant] = []
+    taken: list[Mutant] = []
     while queues and len(taken) < most:
         taken += [queue.pop() for queue in queues][: most - len(taken)]
         queues = [queue for queue in queues if queue]
     return taken
 
 
-def controls_of(source: Source, lines: Set[int], draw: random.Random) -> List[Mutant]:
+def controls_of(source: Source, lines: set[int], draw: random.Random) -> list[Mutant]:
     """Best first: expressions of these lines that are computed, then constants, then a comment below the last line.
 
     No line, no control.
     """
-    computed, fixed = [], []
+    computed: list[Mutant] = []
+    fixed: list[Mutant] = []
     for part in (part for node in ast.walk(source.tree) for part in _computed(node)):
         if part.lineno in lines:
             for before, after in draw.sample(SAME, len(SAME)):
@@ -50,7 +51,7 @@ def controls_of(source: Source, lines: Set[int], draw: random.Random) -> List[Mu
     return [*computed, *fixed, *(Mutant(source.path, min(lines), "", note) for note in notes if lines)]
 
 
-def _computed(node: ast.AST) -> List[ast.expr]:
+def _computed(node: ast.AST) -> list[ast.expr]:
     if isinstance(node, (ast.If, ast.IfExp, ast.While)):
         return [node.test]
     if isinstance(node, (ast.Return, ast.Assign, ast.AugAssign, ast.Expr)) and node.value is not None:
@@ -58,7 +59,7 @@ def _computed(node: ast.AST) -> List[ast.expr]:
     return []
 
 
-def mixed(mutants: Sequence[Mutant], controls: Sequence[Mutant], draw: random.Random) -> List[Mutant]:
+def mixed(mutants: Sequence[Mutant], controls: Sequence[Mutant], draw: random.Random) -> list[Mutant]:
     """The mutants in their order, with controls at places that nobody can foretell, the first of them early."""
     runs = list(mutants)
     for number, control in enumerate(controls):

@@ -16,7 +16,7 @@ import tempfile
 import time
 from contextlib import suppress
 from itertools import islice
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any
 
 from .baseline import LEAST_S, Baseline
 from .child import Child, EndedError
@@ -39,12 +39,12 @@ class NotMeasuredError(Exception):
 class Measure:
     """One change in one tree, which is the working directory."""
 
-    def __init__(self, plan: Dict[str, Any], results: int) -> None:
+    def __init__(self, plan: dict[str, Any], results: int) -> None:
         self.plan, self.results = plan, results
         self.began = time.monotonic()
         self.draw = random.Random(plan["seed"])  # noqa: S311 - a sample that can be drawn again
-        self.sources: Dict[str, Source] = {}
-        self.lines: Dict[str, Set[int]] = {}
+        self.sources: dict[str, Source] = {}
+        self.lines: dict[str, set[int]] = {}
         self.mtime = int(time.time())
         self.start_s = 0.0
 
@@ -56,13 +56,13 @@ class Measure:
 
     # --- what may be broken ------------------------------------------------------------------------------------------
 
-    def find(self) -> List[Mutant]:
+    def find(self) -> list[Mutant]:
         changed = changed_files(".", self.plan["base"])
         if len(changed) > MOST_CHANGED:
             raise NotMeasuredError(f"mutants/too-many-files: {len(changed)} Python files, the bound is {MOST_CHANGED}")
         self.changed_tests = {path for path in changed if not is_source(path)}
         self.lines = {path: lines for path, lines in changed.items() if is_source(path) and lines}
-        found: List[Mutant] = []
+        found: list[Mutant] = []
         for path, lines in sorted(self.lines.items()):
             with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
                 self.sources[path] = Source(path, read(".", path))
@@ -97,7 +97,7 @@ class Measure:
             raise NotMeasuredError("mutants/baseline: no test ran")
         return found
 
-    def _mentioning(self) -> List[str]:
+    def _mentioning(self) -> list[str]:
         """Tests in which a changed module is named."""
         names = {path.rsplit("/", 1)[-1][:-3].encode() for path in self.sources} - {b"__init__", b"__main__"}
         tests = [path for path in python_files(".") if not is_source(path)]
@@ -124,7 +124,7 @@ class Measure:
             raise NotMeasuredError("mutants/baseline: tests that touch the change fail without the others, or at times")
         return child
 
-    def _passes(self, child: Child, found: Baseline, tests: List[int]) -> bool:
+    def _passes(self, child: Child, found: Baseline, tests: list[int]) -> bool:
         began = time.monotonic()
         code = child.tests(found.order(tests), max(1.0, self.left_s()))
         spent = sum(found.took_ms[test] for test in tests) / 1000
@@ -133,12 +133,14 @@ class Measure:
 
     # --- with one ----------------------------------------------------------------------------------------------------
 
-    def runs(self, mutants: List[Mutant], found: Baseline) -> List[Mutant]:
-        chosen = [one for one in sampled(mutants, self.plan["most"], self.draw) if compiles(self.sources[one.path], one)]
+    def runs(self, mutants: list[Mutant], found: Baseline) -> list[Mutant]:
+        chosen = [
+            one for one in sampled(mutants, self.plan["most"], self.draw) if compiles(self.sources[one.path], one)
+        ]
         return mixed(chosen, self._controls(found), self.draw)
 
-    def _controls(self, found: Baseline) -> List[Mutant]:
-        possible: List[Mutant] = []
+    def _controls(self, found: Baseline) -> list[Mutant]:
+        possible: list[Mutant] = []
         for path, source in sorted(self.sources.items()):
             lines = {line for line in self.lines[path] if found.touching(path, line)}
             possible += controls_of(source, lines, self.draw)
@@ -158,7 +160,7 @@ class Measure:
             return "timed-out"
         return "survived" if code in (SURVIVED, NONE_RAN) else "killed"
 
-    def _limit_s(self, found: Baseline, tests: List[int], one: Mutant) -> float:
+    def _limit_s(self, found: Baseline, tests: list[int], one: Mutant) -> float:
         limit_s = found.limit_s(tests, self.start_s)
         return limit_s if one.operator == CONTROL else min(limit_s, max(LEAST_S, self.left_s()))
 
@@ -169,7 +171,7 @@ class Measure:
             file.write(data)
         os.utime(path, (self.mtime, self.mtime))
 
-    def measure(self) -> Tuple[int, int]:
+    def measure(self) -> tuple[int, int]:
         """How many mutants there are, and how many controls ran."""
         mutants = self.find()
         child = self.child()

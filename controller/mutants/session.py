@@ -15,8 +15,9 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any
 
 from .hits import Hits
 
@@ -36,9 +37,9 @@ class Session:
     def __init__(self, orders: int, answers: int) -> None:
         self.orders, self.answers = orders, answers
         self.rest = b""  # of the orders, what was read beyond the last line
-        self.order: Dict[str, Any] = {}
+        self.order: dict[str, Any] = {}
         self.child = False
-        self.hits: Optional[Hits] = None  # None: nothing is traced
+        self.hits: Hits | None = None  # None: nothing is traced
 
     # --- between -----------------------------------------------------------------------------------------------------
 
@@ -63,14 +64,14 @@ class Session:
     def say(self, **words: Any) -> None:
         os.write(self.answers, json.dumps(words).encode() + b"\n")
 
-    def _hear(self) -> Optional[Dict[str, Any]]:
+    def _hear(self) -> dict[str, Any] | None:
         while b"\n" not in self.rest:
             read = os.read(self.orders, 65_536)
             if not read:
                 return None
             self.rest += read
         line, _, self.rest = self.rest.partition(b"\n")
-        order: Dict[str, Any] = json.loads(line)
+        order: dict[str, Any] = json.loads(line)
         return order
 
     def _early(self) -> bool:
@@ -79,7 +80,7 @@ class Session:
         files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
         return any(file and os.path.realpath(file).startswith(tree) for file in files)
 
-    def _preload(self, names: List[str]) -> None:
+    def _preload(self, names: list[str]) -> None:
         """What the tests import from elsewhere, imported once. One that will not be is left to the tests."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -88,7 +89,7 @@ class Session:
                     with suppress(Exception):
                         importlib.import_module(name)
 
-    def _become(self, order: Dict[str, Any]) -> None:
+    def _become(self, order: dict[str, Any]) -> None:
         os.close(self.orders)
         os.close(self.answers)
         os.setsid()
@@ -103,7 +104,7 @@ class Session:
 
     # --- pytest ------------------------------------------------------------------------------------------------------
 
-    def pytest_load_initial_conftests(self, early_config: Any, args: List[str]) -> Iterator[None]:
+    def pytest_load_initial_conftests(self, early_config: Any, args: list[str]) -> Iterator[None]:
         manager = early_config.pluginmanager
         if manager.hasplugin("xdist"):
             args.append("-n0")  # tests in this process, where they can be traced and forked
@@ -118,21 +119,22 @@ class Session:
             config.option.maxfail = 1
         config.option.tbstyle = "no"
 
-    def pytest_ignore_collect(self, collection_path: Any) -> Optional[bool]:
+    def pytest_ignore_collect(self, collection_path: Any) -> bool | None:
         files = self.order.get("files")
         if files is None or collection_path.is_dir():
             return None
         return True if os.path.realpath(str(collection_path)) not in files else None
 
-    def pytest_collection_modifyitems(self, items: List[Any]) -> None:
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         wanted = self.order.get("tests")
         if wanted is not None:
             place = {test: number for number, test in enumerate(wanted)}
             items[:] = sorted((one for one in items if one.nodeid in place), key=lambda one: place[one.nodeid])
         first = self.order.get("first", ())
         if self.hits is not None:
-            self.hits.paths = {one.nodeid: os.path.realpath(str(one.path)) for one in items}
-            items.sort(key=lambda one: self.hits.paths[one.nodeid] not in first)  # a stable sort
+            paths = {one.nodeid: os.path.realpath(str(one.path)) for one in items}
+            items.sort(key=lambda one: paths[one.nodeid] not in first)  # a stable sort
+            self.hits.paths = paths
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self.hits is not None:
@@ -167,7 +169,7 @@ class Session:
         os._exit(int(exitstatus))
 
 
-def run(arguments: List[str], orders: int, answers: int) -> None:
+def run(arguments: list[str], orders: int, answers: int) -> None:
     """Becomes pytest. Never returns."""
     import pytest  # noqa: PLC0415 - the tested repository's own, which nobody else here may need
 

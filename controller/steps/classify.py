@@ -16,6 +16,7 @@ from controller.history.benchmarks import landings, series
 from controller.history.citing import newest_of
 from controller.ports import Ports
 from controller.steps.common import draft
+from controller.steps.mutants import mutants
 
 WHY_NOT = {
     Colour.GREEN: "a rule asks for more care",
@@ -29,6 +30,12 @@ async def classify(d: Delivery, ports: Ports) -> list[Draft]:
     changed = await newest_of(ports.log, stream, e.ChangeAuthored, e.SentBack)
     tested = await newest_of(ports.log, stream, e.CiReported)
     verdict = await ports.policy.classify(inputs)
+    if verdict.colour is Colour.GREEN and d.asked.cause is not e.Cause.REVERT:
+        found = await mutants(d, ports)
+        if isinstance(found, list):
+            return found
+        inputs = inputs.model_copy(update={"mutants": found})
+        verdict = await ports.policy.classify(inputs)
     decision = decide(
         f"Which colour is {d.id}?",
         verdict.colour.value,
