@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SLOWER = 4.0  # times what the tests took, and
-LEAST_S = 2.0  # at least, and
-START_S = 1.0  # for collecting them: a run that takes longer than all of this has hung
+LEAST_S = 1.0  # at least, and
+START_S = 0.3  # for collecting them: a run that takes longer than all of this has hung
 
 
 @dataclass
