@@ -101,7 +101,7 @@ async def measure(
 def facts_of(heard: Heard, limits: MutantFacts) -> MutantFacts:
     """`limits` holds what is known whatever was heard."""
     if heard.ended is None:
-        return limits.model_copy(update={"why_not": "mutants/broken: the measuring did not come to its end"})
+        return limits.model_copy(update={"why_not": "mutants/ended: the measuring was ended before its last line"})
     if why := str(heard.ended.get("why", ""))[:300]:
         return limits.model_copy(update={"why_not": why})
     counts = {"killed": heard.killed, "survived": heard.survived, "timed_out": heard.timed_out}

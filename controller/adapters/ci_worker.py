@@ -19,9 +19,9 @@ from controller.adapters.ci_mutants import measure
 from controller.adapters.ci_results import RunState
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
-from controller.errors import Unavailable
 from controller.domain.change import MutantFacts
 from controller.domain.ids import Commit
+from controller.errors import Unavailable
 
 
 def work(folder: RunFolder) -> None:

@@ -210,6 +210,6 @@ def main(plan_path: str) -> None:
     except NotMeasuredError as no:
         why = str(no)
     except EndedError as ended:
-        why = f"mutants/broken: {ended}"
+        why = f"mutants/ended: {ended}"
     took_ms = int((time.monotonic() - measure.began) * 1000)
     measure.say(kind="ended", why=why, possible=possible, controls=controls, took_ms=took_ms)

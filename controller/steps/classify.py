@@ -16,7 +16,7 @@ from controller.history.benchmarks import landings, series
 from controller.history.citing import newest_of
 from controller.ports import Ports
 from controller.steps.common import draft
-from controller.steps.mutants import mutants
+from controller.steps.mutants import mutants, under_way
 
 WHY_NOT = {
     Colour.GREEN: "a rule asks for more care",
@@ -26,6 +26,8 @@ WHY_NOT = {
 
 
 async def classify(d: Delivery, ports: Ports) -> list[Draft]:
+    if (waiting := await under_way(d, ports)) is not None:
+        return waiting
     inputs, stream = await inputs_of(d, ports), delivery_stream(d.id)
     changed = await newest_of(ports.log, stream, e.ChangeAuthored, e.SentBack)
     tested = await newest_of(ports.log, stream, e.CiReported)

@@ -58,8 +58,18 @@ async def mutants(d: Delivery, ports: Ports) -> MutantFacts | list[Draft]:
         return missing
     if d.mutants_started is None:
         return await _start(d, ports, d.ci)
-    run = await ports.ci.run(d.mutants_started.run)
-    return await _seen(d, ports, run)
+    if (waiting := await under_way(d, ports)) is not None:
+        return waiting
+    return _ended(ports, await ports.ci.run(d.mutants_started.run))
+
+
+async def under_way(d: Delivery, ports: Ports) -> list[Draft] | None:
+    """What to append while a run goes on: mostly nothing. None: there is none, or it has ended, or is overdue."""
+    run = await ports.ci.run(d.mutants_started.run) if d.mutants_started else None
+    if run is None or run.state not in ("queued", "running") or overdue(d, ports):
+        return None
+    reason = f"mutants of the change, run {run.run}"
+    return wait(d, ports, e.WaitsFor.CI, on=None, seconds=ports.bounds.ci_seconds, reason=reason)
 
 
 def not_measured(why: str) -> MutantFacts:
@@ -93,14 +103,11 @@ async def _start(d: Delivery, ports: Ports, ci: e.CiReported) -> MutantFacts | l
             return await unsettled(d, ports, outcome) or []
 
 
-async def _seen(d: Delivery, ports: Ports, run: CiRun | None) -> MutantFacts | list[Draft]:
+def _ended(ports: Ports, run: CiRun | None) -> MutantFacts:
     if run is None:
         return not_measured("mutants/lost: CI does not know the run any more")
     if run.state in ("queued", "running"):
-        if overdue(d, ports):
-            return not_measured(f"mutants/overdue: no result within {ports.bounds.ci_seconds} s")
-        reason = f"mutants of the change, run {run.run}"
-        return wait(d, ports, e.WaitsFor.CI, on=None, seconds=ports.bounds.ci_seconds, reason=reason)
+        return not_measured(f"mutants/overdue: no result within {ports.bounds.ci_seconds} s")
     return run.mutants or not_measured("mutants/broken: the run ended without a result")
 
 

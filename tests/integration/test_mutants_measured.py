@@ -152,7 +152,7 @@ async def test_a_test_process_cannot_write_the_results(tmp_path: Path) -> None:
 async def test_a_test_that_ends_the_measuring_leaves_nothing_measured(tmp_path: Path) -> None:
     killing = NO_ASSERTION + "\ndef test_kills():\n    import os, signal\n    os.kill(os.getppid(), signal.SIGKILL)\n"
     found = await measured(tmp_path, {"price.py": PRICE, "test_price.py": killing})
-    assert (found.measured, found.why_not.partition(":")[0]) == (False, "mutants/broken")
+    assert (found.measured, found.why_not.partition(":")[0]) == (False, "mutants/ended")
 
 
 async def test_code_that_pytest_itself_loads_is_not_measured(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_what_the_sandbox_says_is_bounded() -> None:
     for bad in (b"{", b"[]", b"null", b'{"kind": "mutant"}', b"[" * 60_000, json.dumps({**line, "line": "x"}).encode()):
         heard.add(bad)
     unended = facts_of(heard, MutantFacts(measured=False))
-    assert (unended.measured, unended.why_not.partition(":")[0]) == (False, "mutants/broken")
+    assert (unended.measured, unended.why_not.partition(":")[0]) == (False, "mutants/ended")
     heard.add(b'{"kind": "ended", "why": "", "possible": 60}')
     found = facts_of(heard, MutantFacts(measured=False))
     assert (found.survived, len(found.survivors), found.possible) == (40, 20, 60)
