@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from controller.adapters.ci_execute import CiConfig
+from controller.adapters.ci_local import LocalCi
 from controller.adapters.ci_mutants import Heard, facts_of, measure
 from controller.adapters.sandbox import Sandbox
 from controller.domain.change import MutantFacts
-from controller.domain.ids import Commit
+from controller.domain.ids import Commit, EffectKey, Repository
+from controller.domain.verbs import StartRun
 
 BARE = (("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),)  # this environment's own plugins cost pytest a second
 BEST = asyncio.run(Sandbox.best())
@@ -212,3 +214,31 @@ def test_what_the_sandbox_says_is_bounded() -> None:
     found = facts_of(heard, MutantFacts(measured=False))
     assert (found.survived, len(found.survivors), found.possible) == (40, 20, 60)
     assert len(found.survivors[0].path) == 300
+
+
+async def test_local_ci_measures_the_change_between_two_commits_beside_its_tests(tmp_path: Path) -> None:
+    base, head, shop = Commit("b" * 40), Commit("c" * 40), Repository("shop")
+    trees = {
+        base: {"price.py": PRICE.replace("- 5", "- 6"), "test_price.py": NO_ASSERTION},
+        head: {"price.py": PRICE, "test_price.py": NO_ASSERTION},
+    }
+
+    def export(_: Repository, commit: Commit, folder: Path) -> None:
+        for name, text in trees[commit].items():
+            (folder / name).write_text(text)
+
+    ci = LocalCi(tmp_path / "ci", export, BEST, {shop: CiConfig(environment=BARE)})
+    tests = StartRun(repository=shop, commit=head)
+    mutants = StartRun(repository=shop, commit=head, base=base, purpose="mutants")
+    begun = [await ci.act(EffectKey(f"ci/{number}"), verb) for number, verb in enumerate((tests, mutants, mutants))]
+    assert begun[0].run != begun[1].run == begun[2].run
+    assert await ci.find(EffectKey("ci/3"), mutants) == begun[1]
+    for worker in ci.workers:
+        await asyncio.to_thread(worker.wait, 60)
+    run = await ci.run(begun[1].run)
+    assert run is not None
+    assert (run.state, run.tests, run.commit) == ("passed", (), head)
+    assert run.mutants is not None
+    assert run.mutants.measured
+    assert {one.line for one in run.mutants.survivors} == {3}
+    assert [path.name for path in (tmp_path / "ci" / "runs" / run.run).iterdir() if path.is_dir()] == []
