@@ -159,7 +159,7 @@ class LocalCi:
             fresh.mkdir()
         spec = folder.spec()
         self.export(Repository(spec["repository"]), Commit(spec["commit"]), folder.tree)
-        if spec["purpose"] == "mutants" and spec["base"]:
+        if spec.get("purpose") == "mutants" and spec["base"]:
             self.export(Repository(spec["repository"]), Commit(spec["base"]), folder.base)
         self.workers.append(_spawn_worker(folder, lock))
 

@@ -76,6 +76,14 @@ def not_measured(why: str) -> MutantFacts:
     return MutantFacts(measured=False, why_not=why)
 
 
+def words_of(found: MutantFacts) -> str:
+    """In clear: numbers, or a rule id of ours."""
+    if not found.measured:
+        return f"its mutants were not measured: {found.why_not}"
+    late = f", and {found.timed_out} came to no end" if found.timed_out else ""
+    return f"the tests noticed {found.killed} of {found.killed + found.survived} mutants of {found.possible}{late}"
+
+
 def _no_mutator(files: tuple[str, ...]) -> MutantFacts | None:
     """None: something of the change is in a language that can be mutated."""
     suffixes = {PurePosixPath(path).suffix for path in files if PurePosixPath(path).suffix not in LANGUAGES}

@@ -53,8 +53,7 @@ async def measured(tmp_path: Path, head: Mapping[str, str], base: Mapping[str, s
         (tmp_path / name).mkdir(exist_ok=True)
     (tmp_path / "scratch").mkdir()
     config = CiConfig(environment=BARE, mutants_s=60)
-    where = {"base": tmp_path / "base", "commit": COMMIT}
-    return await measure(BEST, tmp_path / "head", config, tmp_path / "scratch", **where)
+    return await measure(BEST, tmp_path / "head", config, tmp_path / "scratch", base=tmp_path / "base", commit=COMMIT)
 
 
 async def test_tests_that_look_closely_kill_every_mutant(tmp_path: Path) -> None:
@@ -196,8 +195,8 @@ async def test_same_commit_has_the_same_sample(tmp_path: Path) -> None:
 
 
 async def test_a_command_that_is_not_pytest_is_not_measured(tmp_path: Path) -> None:
-    where = {"base": tmp_path, "commit": COMMIT}
-    found = await measure(BEST, tmp_path, CiConfig(command=("make", "test")), tmp_path, **where)
+    make = CiConfig(command=("make", "test"))
+    found = await measure(BEST, tmp_path, make, tmp_path, base=tmp_path, commit=COMMIT)
     assert (found.measured, found.why_not) == (False, "mutants/command: `test.command` is not pytest")
 
 

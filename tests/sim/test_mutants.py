@@ -52,6 +52,8 @@ async def test_mutants_of_a_green_change_are_killed_and_recorded_with_its_colour
     found = facts(one)
     assert found is not None
     assert (found.measured, found.share_killed, one.phase) == (True, 1.0, Phase.CONFIRMED)
+    assert one.risk is not None
+    assert "the tests noticed 20 of 20 mutants of 20" in [claim.text for claim in one.risk.decision.claims]
     assert await runs(sim) == [one.id]
     assert one.mutants_started is not None
     assert one.ci is not None
@@ -110,12 +112,12 @@ def instead(sim: Simulation, **known: Any) -> None:
     """Every run of mutants looks like this from now on."""
     seen = sim.world.ci.run
 
-    async def run(name: str) -> CiRun | None:
-        found = await seen(name)
-        mutants = found is not None and not found.tests and sim.world.ci.runs[name].mutants
+    async def looked(run: str) -> CiRun | None:
+        found = await seen(run)
+        mutants = found is not None and not found.tests and sim.world.ci.runs[run].mutants
         return replace(found, **known) if found is not None and mutants else found
 
-    sim.world.ci.run = run  # type: ignore[method-assign]
+    sim.world.ci.run = looked  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(
@@ -141,10 +143,10 @@ async def test_a_run_that_brings_nothing_stops_nothing(known: dict[str, Any], ru
 async def test_a_run_that_ci_has_forgotten_stops_nothing() -> None:
     sim = world()
 
-    async def run(name: str) -> CiRun | None:
-        return None if sim.world.ci.runs[name].mutants else await seen(name)
+    async def forgotten(run: str) -> CiRun | None:
+        return None if sim.world.ci.runs[run].mutants else await seen(run)
 
-    seen, sim.world.ci.run = sim.world.ci.run, run  # type: ignore[method-assign]
+    seen, sim.world.ci.run = sim.world.ci.run, forgotten  # type: ignore[method-assign]
     found = facts(await delivered(sim, GOOD))
     assert found is not None
     assert (found.measured, found.why_not.partition(":")[0]) == (False, "mutants/lost")
