@@ -156,6 +156,7 @@ async def embedded(
         command=tuple(word.replace("{python}", "python") for word in settings.test.command),
         python=python_of(settings.test, settings.source(root)),
         wall_s=settings.test.seconds,
+        mutants_s=settings.test.mutants_seconds,
         environment=(("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),) if not settings.test.plugins else (),
         network=settings.test.network,
     )

@@ -78,6 +78,7 @@ class TestSection(Section):
     python: str = ""  # "": that of the repository's .venv if it has one, else Flyball's own
     seconds: Seconds = 600
     slots: Annotated[int, Field(ge=1, le=64)] = 2
+    mutants_seconds: Seconds = 60  # for all mutants of a change: whether its tests notice when its lines are broken
     plugins: bool = True  # False: pytest loads only the plugins that the repository names itself
     network: Places = ()
     keeps: Annotated[tuple[PathPattern, ...], Field(max_length=50)] = ()  # what an agent's test run may bring back

@@ -30,6 +30,7 @@ class CiConfig:
     output_bytes: int = 256 * 1024
     environment: tuple[tuple[str, str], ...] = ()  # such as PYTEST_DISABLE_PLUGIN_AUTOLOAD
     network: tuple[str, ...] = ()  # host:port of what tests may reach. Empty: no network
+    mutants_s: float = 60.0  # for all mutants of a change together
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,6 +3,7 @@
 - `spec.json`: what to run; written once.
 - `state.json`: where it is; replaced by rename, so that a reader sees the old one or the new one.
 - `tests.jsonl`: one line per finished test, appended while it runs.
+- `base`: what the change is compared with, where the run compares. `mutants.json`: what became of its mutants.
 - `benchmarks.json`: what its tests measured, written before the state that ends it.
 - `log.txt`: the output, once it has ended. `worker.txt`: what the worker itself had to say.
 - `lock`: held (flock) by whoever prepares or runs it. Nobody holds it and the state is not final: the worker is dead.
@@ -25,6 +26,7 @@ from typing import Any
 
 from controller.adapters.ci_results import MOST_TESTS, RunState, TestLine
 from controller.domain.benchmark import Benchmark
+from controller.domain.change import MutantFacts
 
 SLOT_POLL_S = 0.02
 
@@ -52,6 +54,10 @@ class RunFolder:
     @property
     def scratch(self) -> Path:
         return self.path / "scratch"
+
+    @property
+    def base(self) -> Path:
+        return self.path / "base"
 
     def exists(self) -> bool:
         return (self.path / "spec.json").exists()
@@ -83,7 +89,7 @@ class RunFolder:
         draft.replace(self.path / name)
 
     def forget_tests(self) -> None:
-        for name in ("tests.jsonl", "benchmarks.json"):
+        for name in ("tests.jsonl", "benchmarks.json", "mutants.json"):
             (self.path / name).unlink(missing_ok=True)
 
     def add_test(self, line: TestLine) -> None:
@@ -105,6 +111,14 @@ class RunFolder:
     def benchmarks(self) -> tuple[Benchmark, ...]:
         """Empty: none were recorded, or the run has not ended."""
         return tuple(Benchmark.model_validate(one) for one in json.loads(self.text("benchmarks.json") or "[]"))
+
+    def write_mutants(self, found: MutantFacts) -> None:
+        self._replace("mutants.json", found.model_dump_json())
+
+    def mutants(self) -> MutantFacts | None:
+        """None: not a run of mutants, or it has not ended."""
+        text = self.text("mutants.json")
+        return MutantFacts.model_validate_json(text) if text else None
 
     def write_log(self, text: str) -> None:
         (self.path / "log.txt").write_text(text)

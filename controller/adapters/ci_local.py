@@ -38,7 +38,8 @@ Export = Callable[[Repository, Commit, Path], None]
 
 
 def run_name(verb: StartRun) -> str:
-    exact = hashlib.sha256(f"{verb.repository}\0{verb.commit}\0{verb.attempt}".encode()).hexdigest()[:8]
+    purpose = "" if verb.purpose == "tests" else f"\0{verb.purpose}\0{verb.base}"
+    exact = hashlib.sha256(f"{verb.repository}\0{verb.commit}\0{verb.attempt}{purpose}".encode()).hexdigest()[:8]
     readable = re.sub(r"[^A-Za-z0-9._-]", "-", verb.repository).lstrip("-._")[:80]
     return f"{readable or 'run'}-{verb.commit[:12]}-{verb.attempt}-{exact}"
 
@@ -130,6 +131,7 @@ class LocalCi:
             reason=progress.reason,
             log=folder.text("log.txt"),
             benchmarks=folder.benchmarks() if progress.state.final else (),
+            mutants=folder.mutants() if progress.state.final else None,
         )
 
     def _keep_going(self, folder: RunFolder) -> None:
@@ -152,11 +154,13 @@ class LocalCi:
             return
         folder.write(Progress(RunState.QUEUED, starts=before.starts + 1))
         folder.forget_tests()
-        for fresh in (folder.tree, folder.scratch):
+        for fresh in (folder.tree, folder.scratch, folder.base):
             remove(fresh)
             fresh.mkdir()
         spec = folder.spec()
         self.export(Repository(spec["repository"]), Commit(spec["commit"]), folder.tree)
+        if spec.get("purpose") == "mutants" and spec["base"]:
+            self.export(Repository(spec["repository"]), Commit(spec["base"]), folder.base)
         self.workers.append(_spawn_worker(folder, lock))
 
 

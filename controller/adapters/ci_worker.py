@@ -15,9 +15,12 @@ from pathlib import Path
 
 from controller.adapters.ci_execute import CiConfig, Executed, execute
 from controller.adapters.ci_folder import Progress, RunFolder, now, remove, slot
+from controller.adapters.ci_mutants import measure
 from controller.adapters.ci_results import RunState
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
+from controller.domain.change import MutantFacts
+from controller.domain.ids import Commit
 from controller.errors import Unavailable
 
 
@@ -32,12 +35,16 @@ def work(folder: RunFolder) -> None:
     except TimeoutError:
         reason = f"waited {spec['queue_wait_s']:g} s for one of {spec['slots']} places; allow more with test.slots"
         folder.write(replace(queued, state=RunState.BROKEN, finished_at=now(), reason=reason))
-    remove(folder.tree)
-    remove(folder.scratch)
+    for used in (folder.tree, folder.scratch, folder.base):
+        remove(used)
 
 
 def _run_and_record(folder: RunFolder, running: Progress) -> None:
     try:
+        if folder.spec().get("purpose") == "mutants":
+            folder.write_mutants(asyncio.run(_measure(folder)))
+            folder.write(replace(running, state=RunState.PASSED, finished_at=now()))
+            return
         executed = asyncio.run(_execute(folder))
     except Unavailable as error:
         folder.write(replace(running, state=RunState.BROKEN, finished_at=now(), reason=str(error)))
@@ -46,6 +53,13 @@ def _run_and_record(folder: RunFolder, running: Progress) -> None:
     folder.write_benchmarks(executed.benchmarks)
     ended = replace(running, finished_at=now(), isolation=executed.isolation)
     folder.write(replace(ended, state=executed.state, reason=executed.reason))
+
+
+async def _measure(folder: RunFolder) -> MutantFacts:
+    spec = folder.spec()
+    sandbox = Sandbox(Rung(spec["rung"]), spec["why"])
+    config, commit = CiConfig.of_json(spec["config"]), Commit(spec["commit"])
+    return await measure(sandbox, folder.tree, config, folder.scratch, base=folder.base, commit=commit)
 
 
 async def _execute(folder: RunFolder) -> Executed:

@@ -19,6 +19,8 @@ EXPLAINING = frozenset(  # a static reason why a test of the base is not on the 
 )
 CHANGING = EXPLAINING | {"test/changed", "test/edited", "test/removed"}
 
+EVADED = ("mutants/controls", "mutants/ended")  # the tests know their own source, fail by chance, or end the measuring
+
 
 def _tests(change: RiskInputs) -> TestFacts | None:
     """None: nothing is known, or what it brings back has been tested before."""
@@ -114,9 +116,11 @@ def mutants_lived(change: RiskInputs, table: TableParameters) -> str | None:
 
 
 def mutants_unmeasured(change: RiskInputs, table: TableParameters) -> str | None:
-    """Only where the policy asks for a measurement of every change."""
+    """Where the policy asks for a measurement of every change, and where it is the tests that made one impossible."""
     mutants = change.mutants
-    if not table.mutants_required or mutants is None or mutants.share_killed is not None:
+    if mutants is None or mutants.share_killed is not None:
+        return None
+    if not table.mutants_required and not mutants.why_not.startswith(EVADED):
         return None
     return f"no mutants were measured: {mutants.why_not or 'none came to an end'}"
 

@@ -99,6 +99,7 @@ class Delivery:
     pull_request: int | None = None  # None: not opened yet
     ci_started: e.CiStarted | None = None  # None: this head is not with CI
     ci: e.CiReported | None = None  # None: not tested yet
+    mutants_started: e.MutantsStarted | None = None  # None: no mutants of this head have been asked for
     risk: e.RiskClassified | None = None
     approval: e.ApprovalRequested | None = None
     cleared: e.Cleared | None = None
@@ -185,9 +186,8 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
             cost = MicroUsd(d.cost_micro_usd + event.cost_micro_usd)
             tainted = d.tainted or event.tainted
             authored = replace(d, phase=P.AUTHORED, change=event, iteration=event.iteration, heads=heads)
-            return replace(
-                authored, cost_micro_usd=cost, tainted=tainted, sent_back=None, ci=None, ci_started=None, risk=None
-            )
+            fresh = replace(authored, ci=None, ci_started=None, mutants_started=None, risk=None)
+            return replace(fresh, cost_micro_usd=cost, tainted=tainted, sent_back=None)
         case e.PullRequestOpened():
             return replace(d, phase=P.PROPOSED, pull_request=event.number)
         case e.CiStarted():
@@ -195,6 +195,8 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
             return replace(d, ci_started=event, submitted=submitted)
         case e.CiReported():
             return replace(d, phase=P.CHECKED if event.passed else d.phase, ci=event)
+        case e.MutantsStarted():
+            return replace(d, mutants_started=event)
         case e.RiskClassified():
             return replace(d, phase=P.CLASSIFIED, risk=event)
         case e.ApprovalRequested():
@@ -232,6 +234,7 @@ def _apply(d: Delivery, event: e.Event, entry: Entry) -> Delivery:  # noqa: C901
             return replace(d, phase=P.STUCK, stuck_from=d.phase, end_reason=event.reason, doubted=doubted)
         case e.Unstuck():
             free = replace(d, stuck_from=None, end_reason=None, unstuck=d.unstuck + 1, ci_started=None)
+            free = replace(free, mutants_started=None)
             return replace(free, phase=Phase(event.to))
         case _:
             return d
@@ -244,7 +247,7 @@ def _sent_back(d: Delivery, event: e.SentBack) -> Delivery:
         raise ValueError(f"delivery {d.id}: a rebase needs a change and a new head")
     heads = d.heads if event.new_head in d.heads else (*d.heads, event.new_head)
     change = d.change.model_copy(update={"head": event.new_head, "base": event.new_base})
-    again = replace(d, phase=P.PROPOSED, change=change, heads=heads, ci=None, ci_started=None)
+    again = replace(d, phase=P.PROPOSED, change=change, heads=heads, ci=None, ci_started=None, mutants_started=None)
     return replace(again, risk=None, cleared=None, approval=None)
 
 

@@ -1,4 +1,7 @@
-"""A CI system: a run takes virtual seconds, and its verdict is what the tree says."""
+"""A CI system: a run takes virtual seconds, and its verdict is what the tree says.
+
+A run of mutants takes as long, and its share is the tree's too: all are killed, unless a file says `SURVIVES 40%`.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,22 @@ from datetime import datetime, timedelta
 
 from controller.domain.base import Fact
 from controller.domain.benchmark import MOST_BENCHMARKS, Benchmark, benchmark_of
+from controller.domain.change import MutantFacts
 from controller.domain.ids import Commit, EffectKey, Repository
 from controller.domain.verbs import RunStarted, StartRun, Verb
 from controller.ports import CiRun, TestResult
 from controller.sim.chance import happens, uniform
 from controller.sim.clock import SimClock
-from controller.sim.content import flakiness, has, measured, tests_of
+from controller.sim.content import flakiness, has, measured, surviving, tests_of
 from controller.sim.forge import Counted, SimForge
 from controller.sim.history import tree_id
+from controller.sim.merging import Tree
 
 SHORTEST_S, LONGEST_S = 1.0, 6.0
 TEST_MS = 40
 NOISE = 0.02  # of a benchmark, standard deviation over its level
 UNIFORMS = 4
+MUTANTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class _Run:
     repository: Repository
     commit: Commit
     begun: datetime
+    mutants: bool
 
 
 @dataclass
@@ -44,7 +51,8 @@ class SimCi:
     async def act(self, key: EffectKey, verb: Verb) -> Fact:
         name = _name(verb)
         if name not in self.runs:
-            run = _Run(_as_run(verb).repository, _as_run(verb).commit, self.clock.now())
+            asked = _as_run(verb)
+            run = _Run(asked.repository, asked.commit, self.clock.now(), asked.purpose == "mutants")
             self.forge.repository(run.repository).history.of(run.commit)
             self.counted(key, verb)
             self.runs[name] = run
@@ -62,12 +70,20 @@ class SimCi:
         tree = self.forge.repository(run.repository).history.of(run.commit).tree
         seconds = SHORTEST_S + (LONGEST_S - SHORTEST_S) * uniform(self.seed, "ci", tree_id(tree))
         ends = run.begun + timedelta(seconds=seconds)
-        tests = self._tests(run)
+        tests = () if run.mutants else self._tests(run)
         if self.clock.now() < ends:
             return CiRun(name, run.commit, "running", run.begun, None, (), "none: simulated")
+        if run.mutants:
+            found = self._mutants(tree)
+            return CiRun(name, run.commit, "passed", run.begun, ends, (), "none: simulated", mutants=found)
         state = "passed" if all(test.passed for test in tests) else "failed"
-        log, found = f"{len(tests)} tests\n", self._benchmarks(run)
-        return CiRun(name, run.commit, state, run.begun, ends, tests, "none: simulated", log=log, benchmarks=found)
+        log, levels = f"{len(tests)} tests\n", self._benchmarks(run)
+        return CiRun(name, run.commit, state, run.begun, ends, tests, "none: simulated", log=log, benchmarks=levels)
+
+    def _mutants(self, tree: Tree) -> MutantFacts:
+        survived = round(MUTANTS * surviving(tree))
+        killed = MUTANTS - survived
+        return MutantFacts(measured=True, possible=MUTANTS, killed=killed, survived=survived, seed=self.seed)
 
     def _benchmarks(self, run: _Run) -> tuple[Benchmark, ...]:
         """Each run is a few per cent off: the sum of four uniform numbers is near enough to normal."""
@@ -97,4 +113,6 @@ def _as_run(verb: Verb) -> StartRun:
 def _name(verb: Verb) -> str:
     wanted = _as_run(verb)
     text = f"{wanted.repository}\n{wanted.commit}\n{wanted.attempt}"
+    if wanted.purpose != "tests":
+        text += f"\n{wanted.purpose}\n{wanted.base}"
     return f"run-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -1,9 +1,9 @@
 """What a tree does, read off its text: markers in files stand for the defects that real code would have.
 
-`BROKEN` fails CI. `FLAKY 30%` fails CI by chance. `UNBUILDABLE` fails the build. `DEAD` never becomes healthy.
-`CRASHES` goes down under traffic. `MEASURES pricing_ms 14.2` is what a benchmark comes to in CI, give or take 2 %.
-`FAILS 10%` answers that share of requests with an error. `SLOW` doubles every latency. `SILENT` serves and reports
-nothing of it. `LEAKS` takes ever more memory.
+`BROKEN` fails CI. `FLAKY 30%` fails CI by chance. `SURVIVES 40%` is the share of a change's mutants that no test
+notices. `UNBUILDABLE` fails the build. `DEAD` never becomes healthy. `CRASHES` goes down under traffic. `MEASURES
+pricing_ms 14.2` is what a benchmark comes to in CI, give or take 2 %. `FAILS 10%` answers that share of requests with
+an error. `SLOW` doubles every latency. `SILENT` serves and reports nothing of it. `LEAKS` takes ever more memory.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from controller.sim.merging import Tree
 
 FAILS = re.compile(r"FAILS (\d+(?:\.\d+)?)%")
 MEASURES = re.compile(rf"MEASURES ({NAME}) (\d+(?:\.\d+)?)")
+SURVIVES = re.compile(r"SURVIVES (\d+(?:\.\d+)?)%")
 FLAKY = re.compile(r"FLAKY (\d+(?:\.\d+)?)%")
 ORDINARY_ERRORS = 0.001
 
@@ -43,6 +44,11 @@ def tests_of(tree: Tree) -> tuple[str, ...]:
 def flakiness(tree: Tree, test: str) -> float:
     """Probability that this test fails for no reason."""
     return max((float(share) / 100 for share in FLAKY.findall(tree.get(test, ""))), default=0.0)
+
+
+def surviving(tree: Tree) -> float:
+    """Share of a change's mutants that no test notices."""
+    return max((float(share) / 100 for text in tree.values() for share in SURVIVES.findall(text)), default=0.0)
 
 
 def measured(tree: Tree) -> dict[str, float]:

@@ -16,6 +16,7 @@ from controller.history.benchmarks import landings, series
 from controller.history.citing import newest_of
 from controller.ports import Ports
 from controller.steps.common import draft
+from controller.steps.mutants import mutants, under_way, words_of
 
 WHY_NOT = {
     Colour.GREEN: "a rule asks for more care",
@@ -25,10 +26,19 @@ WHY_NOT = {
 
 
 async def classify(d: Delivery, ports: Ports) -> list[Draft]:
+    if (waiting := await under_way(d, ports)) is not None:
+        return waiting
     inputs, stream = await inputs_of(d, ports), delivery_stream(d.id)
     changed = await newest_of(ports.log, stream, e.ChangeAuthored, e.SentBack)
     tested = await newest_of(ports.log, stream, e.CiReported)
+    broken = await newest_of(ports.log, stream, e.MutantsStarted, e.CiReported)
     verdict = await ports.policy.classify(inputs)
+    if verdict.colour is Colour.GREEN and d.asked.cause is not e.Cause.REVERT:
+        found = await mutants(d, ports)
+        if isinstance(found, list):
+            return found
+        inputs = inputs.model_copy(update={"mutants": found})
+        verdict = await ports.policy.classify(inputs)
     decision = decide(
         f"Which colour is {d.id}?",
         verdict.colour.value,
@@ -36,6 +46,7 @@ async def classify(d: Delivery, ports: Ports) -> list[Draft]:
         because=(
             Claim(text=verdict.reason, evidence=changed),
             Claim(text=f"the tests passed: {inputs.tests_passed}, in round {inputs.rounds}", evidence=tested),
+            *([Claim(text=words_of(inputs.mutants), evidence=broken)] if inputs.mutants else []),
         ),
         would_change="other files, more lines, no tests, taint, a slower benchmark, or another policy version",
         fallback="yellow waits for a person, red goes back to its author",

@@ -96,6 +96,8 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  #
             return Line(about, f"pull request #{event.number}")
         case e.CiStarted():
             return Line(about, f"CI on {event.head[:10]} merged onto {event.base[:10]}", "quiet", loud=False)
+        case e.MutantsStarted():
+            return Line(about, f"mutants of {event.head[:10]} against its tests", "quiet", loud=False)
         case e.CiReported():
             return await _ci(about, event, seals)
         case e.RiskClassified():

@@ -154,8 +154,11 @@ async def test_a_recorded_colour_follows_from_the_entries_it_cites_and_flips_wit
         decision, stream = entry.event.decision, entry.stream
         cited = max(int(claim.evidence.removeprefix("log#")) for claim in decision.claims)
         until = [one for one in await sim.log.read(stream) if one.index <= cited]
-        inputs = inputs_of(fold_delivery(DeliveryId(rest_of(stream)), until))
-        assert inputs == entry.event.inputs
+        ports = sim.controllers[0].sweep.ports
+        inputs = await inputs_of(fold_delivery(DeliveryId(rest_of(stream)), until), ports)
+        recorded = entry.event.inputs
+        assert inputs == recorded.model_copy(update={"mutants": None})  # of a run, which only the colour records
+        assert (recorded.mutants is not None) == (decision.choice == "green")
         again = await POLICY.classify(inputs)
         assert (again.colour.value, again.policy) == (decision.choice, decision.policy)
         worse = await POLICY.classify(inputs.model_copy(update={"tests_passed": False}))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from controller.adapters.policy_table import MAX_REASON, TABLE, PolicyTable, TableParameters
 from controller.domain.benchmark import SlowerBenchmark
-from controller.domain.change import ChangeFacts, FileFact, FileStatus, Role
+from controller.domain.change import ChangeFacts, FileFact, FileStatus, MutantFacts, Role
 from controller.domain.risk import Colour, RiskInputs, RiskVerdict
 from controller.errors import ConfigError
 
@@ -226,3 +226,22 @@ def test_another_parameter_is_another_policy() -> None:
 def test_a_pattern_that_is_none_is_a_mistake_in_the_settings() -> None:
     with pytest.raises(ConfigError, match=r"\.\./x"):
         PolicyTable(TableParameters(owner="Ada", protected=("../x",)))
+
+
+@pytest.mark.parametrize(
+    ("why", "required", "yellow"),
+    [
+        ("mutants/controls: the tests fail on code that means the same, or at random", False, True),
+        ("mutants/ended: it has ended", False, True),
+        ("mutants/language: no mutator for .go", False, False),
+        ("mutants/language: no mutator for .go", True, True),
+        ("mutants/broken: the run ended without a result", False, False),
+    ],
+)
+async def test_a_measurement_that_the_tests_made_impossible_asks_for_a_person(
+    why: str, required: bool, yellow: bool
+) -> None:
+    table = PolicyTable(TableParameters(owner="olga", protected=(), mutants_required=required))
+    inputs = SMALL.model_copy(update={"mutants": MutantFacts(measured=False, why_not=why)})
+    found = await table.classify(inputs)
+    assert ("yellow/mutants-not-measured" in found.rules) is yellow

@@ -169,8 +169,13 @@ def only(drafts: list[Draft]) -> Any:
 async def test_a_colour_rests_on_facts_that_stand_beside_it(house: House) -> None:
     d = await house.checked(files=("cart.py", "tests/test_cart.py"))
     assert d.ci is not None
-    drafts = await classify(d, house.ports)
+    await house.keep(await classify(d, house.ports))
+    assert (await house.delivery()).mutants_started is not None
+    house.world.clock.advance(60)
+    drafts = await classify(await house.delivery(), house.ports)
     found = only(drafts).inputs
+    assert found.mutants is not None
+    assert found.mutants.measured
     assert (found.cause, found.files, found.lines_changed) == ("task", ("cart.py", "tests/test_cart.py"), 3)
     assert found.change == await house.ports.facts.of(SHOP, d.ci.base, d.ci.tested, "")
     assert (found.tests_passed, found.tests_added, found.tainted, found.rounds) == (True, True, False, 1)

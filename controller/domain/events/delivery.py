@@ -128,6 +128,15 @@ class CiReported(Event):
     facts: TestFacts | None = None  # None: an older log, or a CI that cannot tell
 
 
+class MutantsStarted(Event):
+    """Mutants of a tested change run against its tests. No round: the head is the one that has been through CI."""
+
+    head: Commit
+    base: Commit
+    tested: Commit
+    run: str
+
+
 class RiskClassified(Event):
     inputs: RiskInputs
     verdict: RiskVerdict
