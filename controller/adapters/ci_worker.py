@@ -12,10 +12,12 @@ import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from controller.adapters.ci_execute import CiConfig, Executed, execute
-from controller.adapters.ci_folder import Progress, RunFolder, now, remove, slot
+from controller.adapters.ci_execute import Base, CiConfig, Executed, execute
+from controller.adapters.ci_folder import Found, Progress, RunFolder, now, remove, slot
 from controller.adapters.ci_results import RunState
+from controller.adapters.ci_verdict import Collected
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
 from controller.errors import Unavailable
@@ -32,8 +34,8 @@ def work(folder: RunFolder) -> None:
     except TimeoutError:
         reason = f"waited {spec['queue_wait_s']:g} s for one of {spec['slots']} places; allow more with test.slots"
         folder.write(replace(queued, state=RunState.BROKEN, finished_at=now(), reason=reason))
-    remove(folder.tree)
-    remove(folder.scratch)
+    for tree in (folder.tree, folder.base, folder.scratch):
+        remove(tree)
 
 
 def _run_and_record(folder: RunFolder, running: Progress) -> None:
@@ -44,14 +46,28 @@ def _run_and_record(folder: RunFolder, running: Progress) -> None:
         return
     folder.write_log(executed.output)
     folder.write_benchmarks(executed.benchmarks)
-    ended = replace(running, finished_at=now(), isolation=executed.isolation)
+    folder.write_tests(executed.tests)
+    if executed.facts is not None:
+        folder.write_found(Found(executed.facts, executed.names, executed.collected))
+    ended = replace(running, finished_at=now(), isolation=executed.isolation, forged=executed.forged)
     folder.write(replace(ended, state=executed.state, reason=executed.reason))
 
 
 async def _execute(folder: RunFolder) -> Executed:
     spec = folder.spec()
     sandbox = Sandbox(Rung(spec["rung"]), spec["why"])
-    return await execute(sandbox, folder.tree, CiConfig.of_json(spec["config"]), folder.scratch, folder.add_test)
+    config = CiConfig.of_json(spec["config"])
+    base = Base(folder.base, _known(folder, spec)) if spec.get("base") else None
+    return await execute(sandbox, folder.tree, config, folder.scratch, folder.add_test, base)
+
+
+def _known(folder: RunFolder, spec: dict[str, Any]) -> Collected | None:
+    """The base's tests, from the run that tested it before it landed. None: there is none of the same settings."""
+    earlier = RunFolder(folder.path.parent / spec["base_run"])
+    if not earlier.exists() or earlier.spec()["config"] != spec["config"] or not earlier.progress().state.final:
+        return None
+    found = earlier.found()
+    return found.collected if found else None
 
 
 if __name__ == "__main__":
