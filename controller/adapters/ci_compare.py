@@ -20,7 +20,6 @@ MOST_LINES = 20_000  # of a file; a longer one counts as changed in every line
 LONG_LINES = 2_000  # beyond, lines that repeat all over the file are not aligned: exact is quadratic
 MOST_WATCHED = 200  # files
 MOST_BYTES = 4 << 20
-DOCUMENTS = frozenset({".md", ".rst", ".txt", ".toml", ".cfg", ".ini", ".json", ".yaml", ".yml", ".lock", ""})
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Compared:
     tests: tuple[str, ...] = ()  # paths of tests and of their configuration that differ; those on one side included
     whole: bool = False  # one of them is more than a test module: every test may depend on it
     watched: dict[str, list[int]] = field(default_factory=dict)  # changed Python files: their changed statements
-    unwatched: bool = False  # files of other languages changed, which nobody watches
+    unwatched: bool = False  # more Python files changed than are watched
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -40,12 +39,11 @@ def compare(base: Path, head: Path) -> Compared:
     tests = tuple(path for path in changed if _is_of_tests(base, head, path))
     sources = [path for path in changed if path not in tests and (head / path).is_file()]
     python = [path for path in sources if path.endswith(".py") and not (head / path).is_symlink()]
-    other = [path for path in sources if path not in python and Path(path).suffix not in DOCUMENTS]
     return Compared(
         tests,
         any(not is_test_module(path) for path in tests),
         {path: changed_statements(base / path, head / path) for path in python[:MOST_WATCHED]},
-        unwatched=bool(other) or len(python) > MOST_WATCHED,
+        unwatched=len(python) > MOST_WATCHED,
     )
 
 

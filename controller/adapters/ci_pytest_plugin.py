@@ -61,6 +61,7 @@ class Reporter:
         self.numbers: dict[Any, int] = {}
         self.phases: list[Any] = []  # reports of the test that is running
         self.made: dict[int, str] = {}  # id of a report: its outcome when pytest had made it
+        self.calls: set[str] = set()  # how the running test's calls ended
         self.held: dict[str, Any] | None = None  # the last test's result, until what it leaves has been torn down
         self.touching: list[Any] = []  # tests that executed a changed line
         self.last: Any = None
@@ -147,7 +148,7 @@ class Reporter:
         if self.channel.recv(1) == b"w":
             self.run_wire(number, wire_of(item), item)
             self.say("go", number=number)
-        self.phases, self.made = [], {}
+        self.phases, self.made, self.calls = [], {}, set()
         if self.watch is not None:
             self.watch.test_begins()
 
@@ -182,6 +183,8 @@ class Reporter:
         outcome: Any = yield
         report = outcome.get_result()
         self.made[id(report)] = report.outcome
+        if report.when == "call":
+            self.calls.add(report.outcome)
         if (
             call.excinfo is not None
             and report.outcome == "passed"
@@ -204,6 +207,8 @@ class Reporter:
         called = [one for one in final if one.when == "call" and one.passed]
         outcome = "failed" if failed else "skipped" if skipped else "passed" if called else "not called"
         message = tail_of(failed[0]) if failed else reason_of(skipped[0]) if skipped else ""
+        if outcome == "passed" and "passed" not in self.calls:
+            self.turned = f"{test} was reported as passed and never called"
         measured = benchmarks_of(reports[-1].user_properties) if outcome == "passed" else []
         turned, self.turned = self.turned[:MOST_NAME_CHARS], ""
         return {

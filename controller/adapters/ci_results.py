@@ -313,7 +313,8 @@ def _cut_short(python: str, ending: Ending, session: Session) -> Verdict:
             RunState.BROKEN,
             "pytest ended with exit code 0 before its session did; find what in the tree ends the process",
         )
-    return Verdict(RunState.BROKEN, f"pytest {ending.words} before any test ran: {ending.last_words}")
+    whose = "pytest" if session.exit_code is not None or ending.timed_out else "the process that orders the tests"
+    return Verdict(RunState.BROKEN, f"{whose} {ending.words} before any test ran: {ending.last_words}")
 
 
 def _meaning(code: int, ending: Ending) -> str:

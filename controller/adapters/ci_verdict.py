@@ -192,8 +192,7 @@ def _executed(compared: Compared | None, sessions: list[Session]) -> dict[str, o
     if compared is None:
         return {"executed": Executed.NOT_MEASURED}
     if not compared.watched:
-        none = Executed.NOT_MEASURED if compared.unwatched else Executed.NOTHING_TO_RUN
-        return {"executed": none}
+        return {"executed": Executed.NOTHING_TO_RUN}
     covered = {path: set().union(*(one.covered.get(path, set()) for one in sessions)) for path in compared.watched}
     imported = set().union(*(one.imported for one in sessions))
     others = set().union(*(one.others for one in sessions)) - imported

@@ -40,6 +40,35 @@ def passed(cls, item, call):
 _pytest.runner.TestReport.from_item_and_call = classmethod(passed)
 """
 
+PROTOCOL = """
+        from _pytest.reports import TestReport
+        hooks = item.ihook
+        hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for when in ('setup', 'call', 'teardown'):
+            report = TestReport(item.nodeid, item.location, {}, 'passed', None, when, duration=0)
+            hooks.pytest_runtest_logreport(report=report)
+        hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+"""
+TURNS = """
+        outcome = yield
+        outcome.get_result().outcome = 'passed'
+"""
+
+
+def registered(options: str, hook: str, body: str) -> str:
+    """Code that finds pytest's plugin manager and gives it one more plugin."""
+    return f"""
+import gc, pytest, _pytest.config
+class Plugin:
+    @pytest.hookimpl({options})
+    def pytest_runtest_{hook}:{body}
+for one in gc.get_objects():
+    if isinstance(one, _pytest.config.PytestPluginManager):
+        one.register(Plugin())
+"""
+
+
 FORGERIES: dict[str, dict[str, str]] = {
     "writes to every pipe it finds and leaves": {
         "app.py": WRONG + LINES + "for fd in os.listdir('/proc/self/fd'):\n    try:\n        if int(fd) > 2:\n"
@@ -91,9 +120,7 @@ FORGERIES: dict[str, dict[str, str]] = {
     "a hook of its own protocol": {
         "app.py": WRONG,
         "conftest.py": "import pytest\nfrom _pytest.reports import TestReport\n\n@pytest.hookimpl(tryfirst=True)\n"
-        "def pytest_runtest_protocol(item):\n    for when in ('setup', 'call', 'teardown'):\n"
-        "        item.ihook.pytest_runtest_logreport(report=TestReport(item.nodeid, item.location, {}, 'passed', None,"
-        " when, duration=0))\n    return True\n",
+        "def pytest_runtest_protocol(item):" + PROTOCOL.replace("\n    ", "\n"),
     },
     "a plugin that the tests ask for": {
         "app.py": WRONG,
@@ -139,7 +166,17 @@ FORGERIES: dict[str, dict[str, str]] = {
         "pytest.py": "import os\nprint('3 passed')\nos._exit(0)\n",
         "_pytest/__init__.py": "",
     },
-    "sitecustomize": {"app.py": WRONG, "sitecustomize.py": "import os\nos._exit(0)\n", "conftest.py": "import sitecustomize\n"},
+    "sitecustomize": {
+        "app.py": WRONG,
+        "sitecustomize.py": PATCH,
+        "conftest.py": "exec(open('sitecustomize.py').read())\n",
+    },
+    "a plugin that the code registers": {
+        "app.py": WRONG + registered("hookwrapper=True", "makereport(self)", TURNS),
+    },
+    "a protocol that the code registers": {
+        "app.py": WRONG + registered("tryfirst=True", "protocol(self, item)", PROTOCOL),
+    },
     "a module of the standard library's name": {
         "app.py": WRONG,
         "conftest.py": "import sys\nsys.path.insert(0, '.')\nimport sitecustomize_of_ours\n",
