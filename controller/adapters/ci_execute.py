@@ -23,6 +23,7 @@ from controller.adapters.sandbox_rungs import Limits
 from controller.domain.benchmark import Benchmark
 from controller.domain.change import TestFacts
 
+SCRIPTS = Path(__file__).parent
 DRIVER = ("ci_driver", "ci_answers", "ci_grounds", "ci_pytest_plugin", "ci_watch")  # what runs inside the sandbox
 ENDS_BEFORE_S = 1.0  # the parent stops its tests so long before the sandbox stops the parent
 AT_START = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONUSERBASE"})  # the parent starts without them
@@ -226,7 +227,7 @@ class Run:
         rooms = folder / "controller" / "adapters"
         rooms.mkdir(parents=True, exist_ok=True)
         for name in DRIVER:
-            shutil.copyfile(Path(__file__).with_name(f"{name}.py"), rooms / f"{name}.py")
+            shutil.copyfile(SCRIPTS / f"{name}.py", rooms / f"{name}.py")
         shutil.copyfile(rooms / f"{DRIVER[0]}.py", folder / "drive.py")
         (rooms / "__init__.py").touch()
         (rooms.parent / "__init__.py").touch()

@@ -40,6 +40,27 @@ def passed(cls, item, call):
 _pytest.runner.TestReport.from_item_and_call = classmethod(passed)
 """
 
+PARENTS_PIPE = """
+import ctypes, json, os, signal
+tests = ("test_app.py::test_price", "test_app.py::test_sane", "test_app.py::TestPrice::test_price")
+wires = {"failed": 3, "passed": 0, "none": 0}
+lines = [{"kind": "test", "test": t, "outcome": "passed", "duration_ms": 1, "message": ""} for t in tests]
+lines += [{"kind": "collected", "ids": tests}, {"kind": "ordered", "count": 3}]
+lines += [{"kind": "loaded", "lines": {"app.py": [1, 2]}, "imported": ["app.py"], "others": [], "equal": []}]
+lines += [{"kind": "finished", "exit": 0, "wires": wires}]
+lines += [{"kind": "ended", "code": 0, "timed_out": False, "left": False}, {"kind": "driver", "ok": True}]
+text = "".join(json.dumps(line) + chr(10) for line in lines).encode()
+parent = os.getppid()
+libc, pidfd = ctypes.CDLL(None), os.pidfd_open(parent)
+for fd in range(3, 40):
+    mine = libc.syscall(438, pidfd, fd, 0)  # pidfd_getfd: what is open there is open here
+    if mine >= 0 and os.readlink(f"/proc/self/fd/{mine}").startswith("pipe:"):
+        try:
+            os.write(mine, text)
+        except OSError:
+            pass
+os.kill(parent, signal.SIGKILL)
+"""
 PROTOCOL = """
         from _pytest.reports import TestReport
         hooks = item.ihook
@@ -187,6 +208,7 @@ FORGERIES: dict[str, dict[str, str]] = {
         "app.py": "class Any:\n    def __eq__(self, other):\n        return True\n\n    def __gt__(self, other):\n"
         "        return True\n\n\ndef price():\n    return Any()\n"
     },
+    "writes to its parent's pipes, having taken them": {"app.py": WRONG + PARENTS_PIPE},
     "kills its parent": {"app.py": WRONG + "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n"},
     "stops its parent": {"app.py": WRONG + "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n"},
     "writes into its parent's memory": {
@@ -217,4 +239,23 @@ FORGERIES: dict[str, dict[str, str]] = {
         "    item.add_marker(pytest.mark.xfail(strict=False))\n",
     },
     "the failing test is gone": {"app.py": WRONG, "test_app.py": "def test_nothing():\n    assert True\n"},
+}
+
+REFUSED_BEFORE = {  # by the former reporter too: they must never begin to succeed
+    "writes to its parent's pipes",
+    "leaves at exit with zero",
+    "leaves in the middle with zero",
+    "leaves when the session finishes",
+    "patches how functions are called",
+    "a hook makes reports green where they are told",
+    "a hook runs no test",
+    "a session without tests",
+    "options: only collect",
+    "another pytest in the tree",
+    "writes to its parent's pipes, having taken them",
+    "kills its parent",
+    "stops its parent",
+    "writes into its parent's memory",
+    "a child goes on in its place",
+    "a thread that ends the process",
 }
