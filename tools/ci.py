@@ -129,11 +129,14 @@ def _nothing_known(call: Call) -> str:
 def _summary(run: CiRun) -> str:
     failed = sum(not test.passed for test in run.tests)
     broken = f" ({run.reason})" if run.state == "broken" else ""
-    counted = f"{len(run.tests)} tests, {failed} failed"
+    skipped = sum(test.skipped for test in run.tests)
+    counted = f"{len(run.tests)} tests, {failed} failed" + (f", {skipped} skipped" if skipped else "")
     return f"run {run.run} on {run.commit[:12]} {run.state}{broken}: {counted}; isolation {run.isolation}"
 
 
 def _result(test: TestResult) -> str:
+    if test.skipped:
+        return f"skipped {test.test}: {test.message[:MAX_MESSAGE_CHARS]}"
     if test.passed:
         return f"passed {test.test} ({test.duration_ms} ms)"
     return f"FAILED {test.test} ({test.duration_ms} ms)\n{test.message[-MAX_MESSAGE_CHARS:]}"

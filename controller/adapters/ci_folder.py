@@ -4,7 +4,8 @@
 - `state.json`: where it is; replaced by rename, so that a reader sees the old one or the new one.
 - `tests.jsonl`: one line per finished test, appended while it runs.
 - `base`: what the change is compared with, where the run compares. `mutants.json`: what became of its mutants.
-- `benchmarks.json`: what its tests measured, written before the state that ends it.
+- `benchmarks.json`: what its tests measured; `facts.json`: what the run says of the change and which tests its commit
+  has. Both are written before the state that ends it.
 - `log.txt`: the output, once it has ended. `worker.txt`: what the worker itself had to say.
 - `lock`: held (flock) by whoever prepares or runs it. Nobody holds it and the state is not final: the worker is dead.
 """
@@ -25,8 +26,9 @@ from time import monotonic, sleep
 from typing import Any
 
 from controller.adapters.ci_results import MOST_TESTS, RunState, TestLine
+from controller.adapters.ci_verdict import Collected
 from controller.domain.benchmark import Benchmark
-from controller.domain.change import MutantFacts
+from controller.domain.change import MutantFacts, TestFacts
 
 SLOT_POLL_S = 0.02
 
@@ -41,6 +43,16 @@ class Progress:
     finished_at: datetime | None = None  # None: not finished
     reason: str = ""
     isolation: str = ""
+    forged: bool = False  # the report is not believed
+
+
+@dataclass(frozen=True)
+class Found:
+    """`facts.json`."""
+
+    facts: TestFacts
+    names: tuple[str, ...]  # of the tests that the facts name
+    collected: Collected | None  # of the commit; None: its tests were not listed
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,11 @@ class RunFolder:
     @property
     def tree(self) -> Path:
         return self.path / "tree"
+
+    @property
+    def base(self) -> Path:
+        """The tree of the commit that the run's is compared with."""
+        return self.path / "base"
 
     @property
     def scratch(self) -> Path:
@@ -89,12 +106,31 @@ class RunFolder:
         draft.replace(self.path / name)
 
     def forget_tests(self) -> None:
-        for name in ("tests.jsonl", "benchmarks.json", "mutants.json"):
+        for name in ("tests.jsonl", "benchmarks.json", "facts.json", "mutants.json"):
             (self.path / name).unlink(missing_ok=True)
 
     def add_test(self, line: TestLine) -> None:
         with (self.path / "tests.jsonl").open("a") as file:
             file.write(line.as_json() + "\n")
+
+    def write_tests(self, lines: Sequence[TestLine]) -> None:
+        """All of them, once the run has ended: those that were running when it was cut short included."""
+        self._replace("tests.jsonl", "".join(line.as_json() + "\n" for line in lines))
+
+    def write_found(self, found: Found) -> None:
+        collected = asdict(found.collected) if found.collected else None
+        kept = {"facts": found.facts.model_dump(mode="json"), "names": found.names, "collected": collected}
+        self._replace("facts.json", json.dumps(kept))
+
+    def found(self) -> Found | None:
+        """None: the run has not ended, or it found nothing out."""
+        text = self.text("facts.json")
+        if not text:
+            return None
+        kept = json.loads(text)
+        listed = kept["collected"]
+        collected = Collected(tuple(listed["ids"]), tuple(listed["skipped"])) if listed else None
+        return Found(TestFacts.model_validate(kept["facts"]), tuple(kept["names"]), collected)
 
     def tests(self) -> list[TestLine]:
         """Those that have finished so far. A last line without its end is still being written, and left out."""

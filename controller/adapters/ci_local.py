@@ -98,6 +98,7 @@ class LocalCi:
             "slots_folder": str((self.root / "slots").resolve()),
             "slots": self.slots,
             "queue_wait_s": self.queue_wait_s,
+            "base_run": run_name(StartRun(repository=verb.repository, commit=verb.base)) if verb.base else None,
         }
 
     def _make_room(self) -> None:
@@ -119,19 +120,23 @@ class LocalCi:
         folder = self._folder(run)
         self._keep_going(folder)
         progress = folder.progress()
-        tests = tuple(TestResult(line.test, line.passed, line.duration_ms, line.message) for line in folder.tests())
+        lines = folder.tests()
+        found = folder.found() if progress.state.final else None
         return CiRun(
             run=run,
             commit=Commit(folder.spec()["commit"]),
             state=str(progress.state),
             started_at=progress.started_at,
             finished_at=progress.finished_at,
-            tests=tests,
+            tests=tuple(TestResult(one.test, one.passed, one.duration_ms, one.message, one.skipped) for one in lines),
             isolation=progress.isolation or self.sandbox.isolation,
             reason=progress.reason,
             log=folder.text("log.txt"),
             benchmarks=folder.benchmarks() if progress.state.final else (),
             mutants=folder.mutants() if progress.state.final else None,
+            facts=found.facts if found else None,
+            named=found.names if found else (),
+            forged=progress.forged,
         )
 
     def _keep_going(self, folder: RunFolder) -> None:
@@ -154,12 +159,12 @@ class LocalCi:
             return
         folder.write(Progress(RunState.QUEUED, starts=before.starts + 1))
         folder.forget_tests()
+        spec = folder.spec()
         for fresh in (folder.tree, folder.scratch, folder.base):
             remove(fresh)
             fresh.mkdir()
-        spec = folder.spec()
         self.export(Repository(spec["repository"]), Commit(spec["commit"]), folder.tree)
-        if spec.get("purpose") == "mutants" and spec["base"]:
+        if spec.get("base"):
             self.export(Repository(spec["repository"]), Commit(spec["base"]), folder.base)
         self.workers.append(_spawn_worker(folder, lock))
 

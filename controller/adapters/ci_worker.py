@@ -12,11 +12,13 @@ import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from controller.adapters.ci_execute import CiConfig, Executed, execute
-from controller.adapters.ci_folder import Progress, RunFolder, now, remove, slot
+from controller.adapters.ci_execute import Base, CiConfig, Executed, execute
+from controller.adapters.ci_folder import Found, Progress, RunFolder, now, remove, slot
 from controller.adapters.ci_mutants import measure
 from controller.adapters.ci_results import RunState
+from controller.adapters.ci_verdict import Collected
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
 from controller.domain.change import MutantFacts
@@ -35,8 +37,8 @@ def work(folder: RunFolder) -> None:
     except TimeoutError:
         reason = f"waited {spec['queue_wait_s']:g} s for one of {spec['slots']} places; allow more with test.slots"
         folder.write(replace(queued, state=RunState.BROKEN, finished_at=now(), reason=reason))
-    for used in (folder.tree, folder.scratch, folder.base):
-        remove(used)
+    for tree in (folder.tree, folder.base, folder.scratch):
+        remove(tree)
 
 
 def _run_and_record(folder: RunFolder, running: Progress) -> None:
@@ -51,7 +53,10 @@ def _run_and_record(folder: RunFolder, running: Progress) -> None:
         return
     folder.write_log(executed.output)
     folder.write_benchmarks(executed.benchmarks)
-    ended = replace(running, finished_at=now(), isolation=executed.isolation)
+    folder.write_tests(executed.tests)
+    if executed.facts is not None:
+        folder.write_found(Found(executed.facts, executed.names, executed.collected))
+    ended = replace(running, finished_at=now(), isolation=executed.isolation, forged=executed.forged)
     folder.write(replace(ended, state=executed.state, reason=executed.reason))
 
 
@@ -65,7 +70,18 @@ async def _measure(folder: RunFolder) -> MutantFacts:
 async def _execute(folder: RunFolder) -> Executed:
     spec = folder.spec()
     sandbox = Sandbox(Rung(spec["rung"]), spec["why"])
-    return await execute(sandbox, folder.tree, CiConfig.of_json(spec["config"]), folder.scratch, folder.add_test)
+    config = CiConfig.of_json(spec["config"])
+    base = Base(folder.base, _known(folder, spec)) if spec.get("base") else None
+    return await execute(sandbox, folder.tree, config, folder.scratch, folder.add_test, base)
+
+
+def _known(folder: RunFolder, spec: dict[str, Any]) -> Collected | None:
+    """The base's tests, from the run that tested it before it landed. None: there is none of the same settings."""
+    earlier = RunFolder(folder.path.parent / spec["base_run"])
+    if not earlier.exists() or earlier.spec()["config"] != spec["config"] or not earlier.progress().state.final:
+        return None
+    found = earlier.found()
+    return found.collected if found else None
 
 
 if __name__ == "__main__":

@@ -35,8 +35,10 @@ def _told_at_the_end(_: TestLine) -> None:
 
 def summary(executed: Executed) -> str:
     failures = [line for line in executed.tests if not line.passed]
-    passed = len(executed.tests) - len(failures)
-    parts = [f"{executed.state}: {passed} passed, {len(failures)} failed in {executed.duration_ms / 1000:.1f} s"]
+    skipped = sum(line.skipped for line in executed.tests)
+    counted = f"{len(executed.tests) - len(failures) - skipped} passed, {len(failures)} failed"
+    counted += f", {skipped} skipped" if skipped else ""
+    parts = [f"{executed.state}: {counted} in {executed.duration_ms / 1000:.1f} s"]
     parts += [executed.reason] if executed.reason else []
     parts += [f"FAILED {line.test}\n{line.message}" for line in failures[:MOST_FAILURES]]
     if len(failures) > MOST_FAILURES:

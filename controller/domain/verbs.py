@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
 from controller.domain.base import Fact
-from controller.domain.ids import Branch, Commit, Digest, Repository, Service
+from controller.domain.ids import Branch, Commit, Digest, EffectKey, Repository, Service
 from controller.domain.sealed import Sealed
 
 Direction = Literal["forward", "safe"]
@@ -199,6 +199,12 @@ class StartRun(Verb):
     attempt: int = 1
     base: Commit | None = None  # what the commit is compared with; None: it stands by itself
     purpose: Literal["tests", "mutants"] = "tests"  # "mutants": of the lines changed since `base`
+
+
+def run_key(verb: StartRun) -> EffectKey:
+    """The same for whoever asks for the same run: the step that checks a change, and the queue that lands it."""
+    against = f"/{verb.base}" if verb.base else ""
+    return EffectKey(f"ci/{verb.repository}/{verb.commit}{against}/{verb.attempt}")
 
 
 # --- platform ---------------------------------------------------------------------------------------------------------

@@ -42,6 +42,8 @@ class CiRun:
     benchmarks: tuple[Benchmark, ...] = ()  # known once it has finished
     facts: TestFacts | None = None  # None: not finished, or this CI cannot tell
     mutants: MutantFacts | None = None  # None: not finished, or not a run of mutants
+    named: tuple[str, ...] = ()  # tests that `facts` name by their `clear_name`s
+    forged: bool = False  # the tests' report is not believed; `reason` says why
 
 
 class Ci(Protocol):

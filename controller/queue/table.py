@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Literal
 
 from controller.domain import events as e
+from controller.domain.change import BaseVerdict
 from controller.domain.ci import clear_name
 from controller.domain.control import fold_people
 from controller.domain.decision import Claim, Decision, at_commit, decide
@@ -30,7 +31,7 @@ from controller.domain.ids import (
 )
 from controller.domain.queue import Queue, QueuePhase
 from controller.domain.sealed import Sealed
-from controller.domain.verbs import LandCommit, StartRun
+from controller.domain.verbs import LandCommit, StartRun, run_key
 from controller.errors import Permanent
 from controller.history.citing import in_clear, newest_of
 from controller.ports import Blocked, CiRun, Conflict, Done, Failed, Outcome, Pending, Ports
@@ -90,10 +91,9 @@ async def check(q: Queue, ports: Ports) -> list[Draft]:
     if first.ci is not None and first.ci.tested == plan_.tested and first.ci.passed:
         checked = e.LandingChecked(landing=plan_.landing, passed=True, run=first.ci.run, reused=True, failures=())
         return [Draft(q.stream, checked)]
-    verb = StartRun(repository=repository, commit=plan_.tested)
-    key = EffectKey(f"ci/{repository}/{plan_.tested}/{verb.attempt}")
+    verb = StartRun(repository=repository, commit=plan_.tested, base=plan_.base)
     decision = _testing(plan_).under(ports.caller.policy)
-    outcome = await ports.gate.act(AGENT, verb, key=key, decision=decision, subject=q.stream)
+    outcome = await ports.gate.act(AGENT, verb, key=run_key(verb), decision=decision, subject=q.stream)
     if isinstance(outcome, Failed):
         reason, said = "ci/not-started: CI could not start the run", await ports.seals.seal(outcome.reason)
         return [_evict(q, plan_.landing, first, plan_.heads[0], "red", reason=reason, detail=said)]
@@ -107,14 +107,26 @@ async def check(q: Queue, ports: Ports) -> list[Draft]:
         return [Draft(q.stream, lost)]
     if run.state in ("queued", "running"):
         return []
-    return [Draft(q.stream, await _checked(plan_, ports, run))]
+    return [Draft(q.stream, await _checked(plan_, ports, run, first.ci))]
 
 
-async def _checked(plan_: e.LandingPlanned, ports: Ports, run: CiRun) -> e.LandingChecked:
+async def _checked(
+    plan_: e.LandingPlanned, ports: Ports, run: CiRun, for_pull_request: e.CiReported | None
+) -> e.LandingChecked:
     """The names of what failed go sealed; in clear each has a name that says nothing."""
-    if run.state == "passed":
+    refused = refused_by_facts(run, for_pull_request)
+    if run.state == "passed" and not refused:
         return e.LandingChecked(landing=plan_.landing, passed=True, run=run.run, reused=False, failures=())
     names = [test.test[:300] for test in run.tests if not test.passed][:FAILURES]
+    if refused:
+        return e.LandingChecked(
+            landing=plan_.landing,
+            passed=False,
+            run=run.run,
+            reused=False,
+            failures=(refused,),
+            detail=await ports.seals.seal(run.reason or "\n".join(run.named)),
+        )
     return e.LandingChecked(
         landing=plan_.landing,
         passed=False,
@@ -123,6 +135,17 @@ async def _checked(plan_: e.LandingPlanned, ports: Ports, run: CiRun) -> e.Landi
         failures=tuple(clear_name(name) for name in names) or ("ci/broken",),
         detail=await ports.seals.seal("\n".join(names) or run.reason),
     )
+
+
+def refused_by_facts(run: CiRun, for_pull_request: e.CiReported | None) -> str:
+    """What the run of the landing says that nobody knew when the change was coloured, by its rule. "": nothing."""
+    if run.forged:
+        return "ci/forged"
+    before = for_pull_request.facts if for_pull_request else None
+    if run.facts is None or before is None:
+        return ""
+    worse = run.facts.base_verdict is BaseVerdict.FAILED and before.base_verdict is not BaseVerdict.FAILED
+    return "ci/base-tests" if worse else ""
 
 
 async def land(q: Queue, ports: Ports) -> list[Draft]:

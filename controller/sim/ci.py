@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 
 from controller.domain.base import Fact
 from controller.domain.benchmark import MOST_BENCHMARKS, Benchmark, benchmark_of
-from controller.domain.change import MutantFacts
+from controller.domain.change import BaseVerdict, Executed, MutantFacts, TestFacts
+from controller.domain.ci import clear_name
 from controller.domain.ids import Commit, EffectKey, Repository
 from controller.domain.verbs import RunStarted, StartRun, Verb
 from controller.ports import CiRun, TestResult
@@ -34,6 +35,7 @@ MUTANTS = 20
 class _Run:
     repository: Repository
     commit: Commit
+    base: Commit | None
     begun: datetime
     mutants: bool
 
@@ -52,7 +54,7 @@ class SimCi:
         name = _name(verb)
         if name not in self.runs:
             asked = _as_run(verb)
-            run = _Run(asked.repository, asked.commit, self.clock.now(), asked.purpose == "mutants")
+            run = _Run(asked.repository, asked.commit, asked.base, self.clock.now(), asked.purpose == "mutants")
             self.forge.repository(run.repository).history.of(run.commit)
             self.counted(key, verb)
             self.runs[name] = run
@@ -78,7 +80,44 @@ class SimCi:
             return CiRun(name, run.commit, "passed", run.begun, ends, (), "none: simulated", mutants=found)
         state = "passed" if all(test.passed for test in tests) else "failed"
         log, levels = f"{len(tests)} tests\n", self._benchmarks(run)
-        return CiRun(name, run.commit, state, run.begun, ends, tests, "none: simulated", log=log, benchmarks=levels)
+        facts, named = self._facts(run, tests)
+        return CiRun(
+            name,
+            run.commit,
+            state,
+            run.begun,
+            ends,
+            tests,
+            "none: simulated",
+            log=log,
+            benchmarks=levels,
+            facts=facts,
+            named=named,
+        )
+
+    def _facts(self, run: _Run, tests: tuple[TestResult, ...]) -> tuple[TestFacts, tuple[str, ...]]:
+        """As a CI that runs the base's tests on the head would find them, and the names of the tests in it."""
+        history = self.forge.repository(run.repository).history
+        head = history.of(run.commit).tree
+        base = history.of(run.base).tree if run.base else None
+        before, after = _own_tests(base) if base is not None else set(), _own_tests(head)
+        failed = [test.test for test in tests if not test.passed and test.test in before]
+        differ = base is not None and any(base.get(path) != head.get(path) for path in before | after)
+        verdict = (BaseVerdict.FAILED if failed else BaseVerdict.PASSED) if differ else BaseVerdict.NOT_RUN
+        vanished, added = (before - after, after - before) if base is not None else (set(), set())
+        base_failed = set(failed) if differ else set()
+        facts = TestFacts(
+            collected_base=len(before) if base is not None else None,
+            collected=len(after),
+            ran=len(tests),
+            vanished=_in_clear(vanished),
+            added=_in_clear(added),
+            base_verdict=verdict,
+            base_failed=_in_clear(base_failed),
+            executed=Executed.PROVEN if base is not None else Executed.NOT_MEASURED,
+            tripwire=True,
+        )
+        return facts, tuple(sorted(vanished | added | base_failed))
 
     def _mutants(self, tree: Tree) -> MutantFacts:
         survived = round(MUTANTS * surviving(tree))
@@ -102,6 +141,14 @@ class SimCi:
             flake = happens(flakiness(tree, test), self.seed, "flake", test, tree_id(tree))
             found.append(TestResult(test, not (broken or flake), TEST_MS, "it is broken" if broken or flake else ""))
         return tuple(found)
+
+
+def _in_clear(tests: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(map(clear_name, tests)))
+
+
+def _own_tests(tree: Tree) -> set[str]:
+    return set(tests_of(tree)) & set(tree)
 
 
 def _as_run(verb: Verb) -> StartRun:

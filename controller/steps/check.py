@@ -7,13 +7,14 @@ from typing import Literal
 
 from controller.domain import events as e
 from controller.domain.benchmark import MOST_BENCHMARKS
+from controller.domain.change import TestFacts
 from controller.domain.ci import CiResults, TestOutcome, clear_name
 from controller.domain.decision import Claim, Decision, at_commit, decide, in_blob
 from controller.domain.delivery import Delivery
 from controller.domain.entry import Draft
-from controller.domain.ids import Commit, Digest, EffectKey, canonical, delivery_stream
+from controller.domain.ids import Commit, Digest, canonical, delivery_stream
 from controller.domain.sealed import Sealed
-from controller.domain.verbs import StartRun
+from controller.domain.verbs import StartRun, run_key
 from controller.errors import Permanent
 from controller.history.citing import newest, newest_of
 from controller.ports import CiRun, Conflict, Done, Failed, Ports
@@ -22,6 +23,7 @@ from controller.provenance.trailers import merge_message
 from controller.steps.common import abandon, draft, overdue, push, unsettled, wait
 
 AGENT = "checker"
+FORGED = "ci/forged"
 MESSAGE_CHARS = 4_000
 NAME_CHARS = 300
 LOG_CHARS = 262_144  # the end of it, where the failures are
@@ -61,11 +63,10 @@ async def _start(d: Delivery, ports: Ports) -> list[Draft]:
     if isinstance(merged, Conflict):
         reason = f"check/conflict: it conflicts with {d.branch} in {len(merged.files)} files"
         return await send_back(d, ports, reason, "\n".join(merged.files))
-    key = EffectKey(f"ci/{d.repository}/{merged.commit}/{d.unstuck + 1}")
-    verb = StartRun(repository=d.repository, commit=merged.commit, attempt=d.unstuck + 1)
+    verb = StartRun(repository=d.repository, commit=merged.commit, attempt=d.unstuck + 1, base=tip)
     stream = delivery_stream(d.id)
     decision = _decision(d, change.head, tip, await newest(ports.log, stream)).under(ports.caller.policy)
-    outcome = await ports.gate.act(AGENT, verb, key=key, decision=decision, subject=stream)
+    outcome = await ports.gate.act(AGENT, verb, key=run_key(verb), decision=decision, subject=stream)
     if isinstance(outcome, Failed):
         return await abandon(d, ports, AGENT, "ci/not-started: CI could not start the run", outcome.reason)
     if (waiting := await unsettled(d, ports, outcome)) is not None:
@@ -109,12 +110,24 @@ async def _report(d: Delivery, ports: Ports, begun: e.CiStarted, run: CiRun) -> 
         results=kept,
         decision=verdict(results, kept, started, ports.caller.policy),
         benchmarks=run.benchmarks[:MOST_BENCHMARKS],
+        facts=await _facts(ports, run),
     )
     if report.passed:
         return [draft(d, report)]
     names = [t.test for t in run.tests if not t.passed][:FAILURES]
-    then = await send_back(d, ports, f"ci/red: {results.words}", "\n".join(names) or run.reason)
+    said = run.reason if results.forged or not names else "\n".join(names)
+    rule = FORGED if results.forged else "ci/red"
+    then = await send_back(d, ports, f"{rule}: {results.words}", said)
     return [draft(d, report), *then] if then else []
+
+
+async def _facts(ports: Ports, run: CiRun) -> TestFacts | None:
+    """The names of the tests in it go sealed. None: this CI cannot tell."""
+    if run.facts is None or not run.named:
+        return run.facts
+    names = {clear_name(test): test[:NAME_CHARS] for test in run.named}
+    kept = await ports.seals.seal(canonical(names).decode())
+    return run.facts.model_copy(update={"names": kept})
 
 
 def results_of(run: CiRun) -> CiResults:
@@ -122,8 +135,10 @@ def results_of(run: CiRun) -> CiResults:
     state: Literal["passed", "failed", "broken"] = "broken"
     if run.state in ("passed", "failed"):
         state = "passed" if run.state == "passed" else "failed"
-    tests = (TestOutcome(test=t.test, passed=t.passed, duration_ms=t.duration_ms) for t in run.tests)
-    return CiResults(state=state, tests=tuple(tests))
+    tests = tuple(
+        TestOutcome(test=t.test, passed=t.passed, duration_ms=t.duration_ms, skipped=t.skipped) for t in run.tests
+    )
+    return CiResults(state=state, tests=tests, forged=run.forged)
 
 
 def verdict(results: CiResults, kept: Sealed, started: str, policy: Digest) -> Decision:
@@ -141,9 +156,9 @@ def verdict(results: CiResults, kept: Sealed, started: str, policy: Digest) -> D
             Claim(text=results.words, evidence=in_blob(kept.digest), digest=kept.digest),
             Claim(text="this is what was tested", evidence=started),
         ),
-        would_change="one failed test more, or none, or a run that broke",
+        would_change="one failed test more, or none, a run that broke, or one in which nothing ran",
         fallback="a red head goes back to its author, and nothing has merged",
-        rules=(f"ci/{choice}",),
+        rules=(f"ci/{choice}", *((FORGED,) if results.forged else ())),
         policy=policy,
     )
 
