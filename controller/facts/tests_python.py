@@ -107,7 +107,7 @@ def _defined(function: Function) -> Iterator[str]:
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
-        elif isinstance(node, Function) or (isinstance(node, ast.ExceptHandler) and node.name):
+        elif isinstance(node, Function) or (isinstance(node, ast.ExceptHandler) and node.name is not None):
             yield node.name
 
 
@@ -122,8 +122,8 @@ def _words(tree: ast.AST) -> Iterator[str]:
                 yield from node.name.split(".")
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 yield node.name
-            case ast.arg():
-                yield node.arg
+            case ast.arg(arg=name):
+                yield name
 
 
 # --- assertions -------------------------------------------------------------------------------------------------------
