@@ -15,8 +15,41 @@ from controller.domain.change import Role
 from controller.facts.languages import is_test
 from controller.facts.roles import roles_of
 
-TESTS = ["tests/test_app.py", "app_test.py", "pkg/tests.py", "src/cart.test.js", "src/cart.spec.ts", "src/__tests__/cart.js", "test/cart.js", "cmd/cart_test.go", "tests/cart.rs", "src/test/java/shop/CartTest.java", "src/main/CartIT.java", "CartSpec.kt", "tests/cart_test.cc", "spec/cart_spec.rb", "test/test_cart.rb", "tests/CartTest.php", "Shop.Tests/CartTests.cs", "Tests/ShopTests/CartTests.swift", "t.bats"]
-NO_TESTS = ["app.py", "contest.py", "latest.js", "src/testing/mod.rs", "attest.go", "src/main/java/Audit.java", "Contest.java", "protest.rb", "src/unit.py", "manifest.json", "specification.md", "inspector.ts"]
+TESTS = [
+    "tests/test_app.py",
+    "app_test.py",
+    "pkg/tests.py",
+    "src/cart.test.js",
+    "src/cart.spec.ts",
+    "src/__tests__/cart.js",
+    "test/cart.js",
+    "cmd/cart_test.go",
+    "tests/cart.rs",
+    "src/test/java/shop/CartTest.java",
+    "src/main/CartIT.java",
+    "CartSpec.kt",
+    "tests/cart_test.cc",
+    "spec/cart_spec.rb",
+    "test/test_cart.rb",
+    "tests/CartTest.php",
+    "Shop.Tests/CartTests.cs",
+    "Tests/ShopTests/CartTests.swift",
+    "t.bats",
+]
+NO_TESTS = [
+    "app.py",
+    "contest.py",
+    "latest.js",
+    "src/testing/mod.rs",
+    "attest.go",
+    "src/main/java/Audit.java",
+    "Contest.java",
+    "protest.rb",
+    "src/unit.py",
+    "manifest.json",
+    "specification.md",
+    "inspector.ts",
+]
 
 
 @pytest.mark.parametrize("path", TESTS)
@@ -32,17 +65,45 @@ def test_what_only_sounds_like_a_test_is_none(path: str) -> None:
 
 # (path, a test, the same weakened, rule)
 EACH = {
-    "javascript": ("a.test.ts", "test('adds', () => {{\n  expect(add(1, 2)).toBe({0})\n}})\n", "test.skip('adds', () => {{"),
-    "go": ("a_test.go", "func TestAdd(t *testing.T) {{\n\tif got := Add(1, 2); got != {0} {{\n\t\tt.Error(got)\n\t}}\n}}\n", "t.Skip()"),
-    "rust": ("src/a.rs", "#[cfg(test)]\nmod tests {{\n    #[test]\n    fn adds() {{\n        assert_eq!(add(1, 2), {0});\n    }}\n}}\n", "#[ignore]"),
-    "java": ("src/test/java/ATest.java", "class ATest {{\n    @Test\n    void adds() {{\n        assertEquals({0}, add(1, 2));\n    }}\n}}\n", "@Disabled"),
-    "kotlin": ("src/test/kotlin/ATest.kt", "class ATest {{\n    @Test\n    fun `adds up`() {{\n        assertEquals({0}, add(1, 2))\n    }}\n}}\n", "@Ignore"),
+    "javascript": (
+        "a.test.ts",
+        "test('adds', () => {{\n  expect(add(1, 2)).toBe({0})\n}})\n",
+        "test.skip('adds', () => {{",
+    ),
+    "go": (
+        "a_test.go",
+        "func TestAdd(t *testing.T) {{\n\tif got := Add(1, 2); got != {0} {{\n\t\tt.Error(got)\n\t}}\n}}\n",
+        "t.Skip()",
+    ),
+    "rust": (
+        "src/a.rs",
+        "#[cfg(test)]\nmod tests {{\n    #[test]\n    fn adds() {{\n        assert_eq!(add(1, 2), {0});\n    }}\n}}\n",
+        "#[ignore]",
+    ),
+    "java": (
+        "src/test/java/ATest.java",
+        "class ATest {{\n    @Test\n    void adds() {{\n        assertEquals({0}, add(1, 2));\n    }}\n}}\n",
+        "@Disabled",
+    ),
+    "kotlin": (
+        "src/test/kotlin/ATest.kt",
+        "class ATest {{\n    @Test\n    fun `adds up`() {{\n        assertEquals({0}, add(1, 2))\n    }}\n}}\n",
+        "@Ignore",
+    ),
     "c++": ("tests/a_test.cc", "TEST(Add, Adds) {{\n  EXPECT_EQ(add(1, 2), {0});\n}}\n", "GTEST_SKIP();"),
     "ruby": ("spec/a_spec.rb", "it 'adds' do\n  expect(add(1, 2)).to eq({0})\nend\n", "skip 'later'"),
-    "php": ("tests/ATest.php", "public function testAdds(): void {{\n    $this->assertSame({0}, add(1, 2));\n}}\n", "$this->markTestSkipped();"),
+    "php": (
+        "tests/ATest.php",
+        "public function testAdds(): void {{\n    $this->assertSame({0}, add(1, 2));\n}}\n",
+        "$this->markTestSkipped();",
+    ),
     "c#": ("A.Tests/ATests.cs", "[Fact]\npublic void Adds() {{\n    Assert.Equal({0}, Add(1, 2));\n}}\n", "[Ignore]"),
-    "swift": ("Tests/ATests.swift", "func testAdds() {{\n    XCTAssertEqual(add(1, 2), {0})\n}}\n", 'throw XCTSkip("later")'),
-}  # fmt: skip
+    "swift": (
+        "Tests/ATests.swift",
+        "func testAdds() {{\n    XCTAssertEqual(add(1, 2), {0})\n}}\n",
+        'throw XCTSkip("later")',
+    ),
+}
 
 
 def text(language: str, value: int = 3) -> str:
