@@ -10,6 +10,7 @@ from controller.commands.audit import audit
 from controller.commands.benchmarks import benchmarks
 from controller.commands.blame import blame_ai
 from controller.commands.demo import demo
+from controller.commands.explain import explain
 from controller.commands.pin import pin
 from controller.commands.rbac import rbac
 from controller.commands.replay import replay
@@ -20,6 +21,7 @@ Begin here:
   flyball init && flyball run "…"  one task on your own repository
   flyball status                   where everything is
   flyball show DELIVERY            why it went the way it did
+  flyball explain DELIVERY         why it had its colour, and what would have changed it
   flyball replay DELIVERY          the verdict on it, computed again from its record
   flyball stop                     everything forward stops, canaries go to stable
   flyball rbac report              what each agent may do, and what it has used
@@ -46,6 +48,7 @@ for command in (
     work.down,
     record.status,
     record.show,
+    explain,
     record.messages,
     people.approve,
     people.reject,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from controller.domain import events as e
+from controller.domain.approvals import ApprovalRules
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft, Entry
@@ -55,8 +56,10 @@ class Asked:
 class Intake:
     """What people do, as events with their name on them."""
 
-    def __init__(self, *, log: Log, seals: Seals, standing: Standing) -> None:
+    def __init__(self, *, log: Log, seals: Seals, standing: Standing, approvals: ApprovalRules | None = None) -> None:
+        """`approvals=None`: one person does everything."""
         self._log = log
+        self._approvals = approvals or ApprovalRules()
         self._seals = seals
         self._standing = standing
 
@@ -117,6 +120,8 @@ class Intake:
                 f"{delivery} read text from outside, so whoever asked for it may not approve it",
                 "Ask somebody else to look",
             )
+        if act == "approve":
+            self._may_approve(person, who, state)
         if act == "unstick" and state.phase is not Phase.STUCK:
             raise Refused(f"{delivery} is {state.phase}, not stuck", f"Look at it: flyball show {delivery}")
         if act == "retry" and state.phase is not Phase.DEPLOYING:
@@ -134,6 +139,25 @@ class Intake:
             words=await self._seals.seal(words[:WORDS_BYTES], subject=who) if words else None,
         )
         await self._keep(stream, acted, who, event_id)
+
+    def _may_approve(self, person: str, who: str, state: Delivery) -> None:
+        """Not one's own, where somebody else could; and of what is owned only its owners. Raises Refused."""
+        rules, pseudonym = self._approvals, self._seals.pseudonym
+        if who == state.requested_by and not rules.alone(who, pseudonym):
+            raise Refused(
+                f"{person} asked for {state.id}, so {person} may not approve it",
+                "Ask somebody else to look",
+                rules=("people/own-request",),
+            )
+        change = state.risk.inputs.change if state.risk else None
+        owned = change.owned if change else ()
+        if owned and len(rules.unapproved(owned, (who,), pseudonym)) == len(owned):
+            owners = ", ".join(sorted({owner for one in owned for owner in one.owners}))
+            raise Refused(
+                f"{state.id} changes {len(owned)} files that are owned by {owners}, and {person} is none of them",
+                "Ask an owner, or say under [policy.codeowners] which people an owner stands for",
+                rules=("people/code-owner",),
+            )
 
     async def unstick_service(self, person: str, service: str, environment: str, *, event_id: str) -> None:
         """Let a stuck rollout go on."""

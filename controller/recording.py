@@ -112,7 +112,7 @@ def open_record(folder: Folder, settings: Settings, root: Path) -> Record:
     rules = settings.rules(root)
     authority = Authority([served(settings, root)], rules, catalogue_of(settings.gateway.mounts))
     standing = standing_of(settings, rules, Digest(authority.digest))
-    intake = Intake(log=log, seals=seals, standing=standing)
+    intake = Intake(log=log, seals=seals, standing=standing, approvals=settings.policy.approvals)
     reading = Reading(log=log, seals=seals, standing=standing)
     return Record(folder, clock, log, blobs, seals, authority, rules, intake, reading)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from controller.domain.approvals import ApprovalRules
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.counts import MOST_GAUGES
 from controller.domain.ids import NAME, Branch, Digest, MicroUsd, Repository, Service, digest_of
@@ -254,6 +255,12 @@ class PolicySection(Section):
     def members(self) -> Mapping[str, tuple[str, ...]]:
         return {str(group): names for group, names in self.groups.items()}
 
+    @property
+    def approvals(self) -> ApprovalRules:
+        in_groups = {name for names in self.groups.values() for name in names}
+        owners = frozenset(self.groups.get("owners", ()))
+        return ApprovalRules(frozenset({*self.people, *in_groups}), owners, self.codeowners)
+
 
 class Settings(Section):
     repository: RepositorySection = RepositorySection()
@@ -303,6 +310,7 @@ class Settings(Section):
             protected=self.repository.protected,
             allowed=self.repository.allowed,
             service=service,
+            approvals=self.policy.approvals,
         )
 
     def rules(self, root: Path) -> Path:

@@ -72,10 +72,6 @@ class RunFolder:
     def scratch(self) -> Path:
         return self.path / "scratch"
 
-    @property
-    def base(self) -> Path:
-        return self.path / "base"
-
     def exists(self) -> bool:
         return (self.path / "spec.json").exists()
 

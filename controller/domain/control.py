@@ -74,6 +74,10 @@ class People:
         """A person before an agent. None: nobody holds it."""
         return self.person_holding or next((principal for _, principal in self.agents_holding), None)
 
+    def consents_to(self, head: Commit, policy: Digest) -> tuple[str, ...]:
+        """Everybody who consented to exactly this head under exactly this policy, in order."""
+        return tuple(dict.fromkeys(who for at, under, who in self.consents if at == head and under == policy))
+
     def consent_to(self, head: Commit, policy: Digest) -> str | None:
         """Who consented to exactly this head under exactly this policy. None: nobody."""
         return next((who for at, under, who in self.consents if at == head and under == policy), None)

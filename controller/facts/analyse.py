@@ -145,23 +145,21 @@ def _dependencies(file: ChangedFile, work: _Work) -> Iterator[NotedDependency]:
 
 
 def _tested(file: ChangedFile, work: _Work) -> TestedFile | None:
-    """None: no tests in it that can be read."""
-    language = language_of(file.path)
-    holds_tests = Role.TEST in work.roles[file.path] or language is Language.RUST
-    if not holds_tests or language is None or file.unread:
-        return None
-    if file.was is not None and language_of(file.was) is not language:
+    """None: no tests in it that can be read. A file that ceases to be one of tests has lost them."""
+    if file.unread:
         return None
     try:
-        before, after = _tests(language, file.before), _tests(language, file.after)
+        before, after = _tests(file.former, file.before), _tests(file.path, file.after)
     except (SyntaxError, ValueError, RecursionError) as error:
         work.cannot("tests", file, error)
         return None
     return TestedFile(file.path, file.former, before, after) if before or after else None
 
 
-def _tests(language: Language, text: str | None) -> TestFile | None:
-    if text is None:
+def _tests(path: str, text: str | None) -> TestFile | None:
+    """None: it is not there, or is no file of tests in a language whose tests are read."""
+    language = language_of(path)
+    if text is None or language is None or not (is_test(path) or language is Language.RUST):
         return None
     return tests_python.tests_of(text) if language is Language.PYTHON else tests_lines.tests_of(language, text)
 

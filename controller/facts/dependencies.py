@@ -54,11 +54,14 @@ def moved_between(path: str, before: str | None, after: str | None, task: str) -
 
 def names(task: str, name: str) -> bool:
     """Whether the task names this package, as a word of its own; spelled with dashes, dots or underscores."""
-    plain = name.lower().rpartition(":")[2] if ":" in name else name.lower()
-    if len(plain) < ASKED_NAME:
-        return False
-    words = "[-_. ]".join(re.escape(part) for part in re.split(r"[-_.]+", plain))
-    return re.search(rf"(?<![\w./@-]){words}(?![\w/-])", task.lower()) is not None
+    whole = name.lower()
+    short = re.split(r"[:/]", whole)[-1] if not whole.startswith("@") else whole  # Maven's, Go's and Composer's
+    return any(len(one) >= ASKED_NAME and _stands_in(one, task.lower()) for one in {whole, short})
+
+
+def _stands_in(name: str, text: str) -> bool:
+    words = "[-_. ]".join(re.escape(part) for part in re.split(r"[-_.]+", name))
+    return re.search(rf"(?<![\w./@-]){words}(?![\w/-])", text) is not None
 
 
 def _difference(old: Entry | None, new: Entry | None) -> Literal["added", "removed", "moved"] | None:
@@ -224,9 +227,8 @@ def _go_mod(text: str) -> Entries:
 _GEM = re.compile(r"\s*gem\s+[\"']([^\"']{1,100})[\"']\s*,?\s*(?:[\"']([^\"']{0,60})[\"'])?(.{0,300})")
 _MAVEN = re.compile(r"<(?:dependency|parent|plugin)>(.{0,4000}?)</(?:dependency|parent|plugin)>", re.DOTALL)
 _GRADLE = re.compile(r"[\"']([\w.-]{1,120}:[\w.-]{1,120})(?::([^\"'@]{0,60}))?[^\"']{0,60}[\"']")
-_NUGET = re.compile(
-    r"<Package(?:Reference|Version)\s[^>]{0,200}?(?:Include|Update)=\"([^\"]{1,150})\"[^>]{0,200}?(?:Version=\"([^\"]{0,60})\")?[^>]{0,100}>"
-)
+_NUGET = re.compile(r"<Package(?:Reference|Version)\s([^>]{1,600})>")
+_ATTRIBUTE = re.compile(r"(Include|Update|Version|VersionOverride)\s*=\s*\"([^\"]{0,150})\"")
 
 
 def _gemfile(text: str) -> Entries:
@@ -266,7 +268,12 @@ def _version_catalog(text: str) -> Entries:
 
 
 def _nuget(text: str) -> Entries:
-    return {name: Entry(version) for name, version in _NUGET.findall(text)}
+    found: Entries = {}
+    for inside in _NUGET.findall(text):
+        said = dict(_ATTRIBUTE.findall(inside))
+        name = said.pop("Include", None) or said.pop("Update", "")
+        _put(found, name, Entry(" ".join(said.values())))
+    return found
 
 
 def _composer(text: str) -> Entries:

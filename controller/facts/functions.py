@@ -38,5 +38,5 @@ class TestFile:
     tests: tuple[TestFunction, ...]
     off: tuple[str, ...] = ()  # what switches the whole file off
     only: int = 0  # how often it says that nothing but this runs
-    names: frozenset[str] = frozenset()  # everything that it names, helpers and fixtures included
+    names: frozenset[str] = frozenset()  # what its helpers and fixtures name
     imported: frozenset[str] = frozenset()  # names that it has from the program under test. Empty: or not known here

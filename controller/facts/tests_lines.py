@@ -132,7 +132,7 @@ def tests_of(language: Language, text: str) -> TestFile | None:
     outside = _outside(lines, starts, tests)
     off = tuple(grammar.off.findall(line)[0] or "off" for line in outside if grammar.off.search(line))
     only = sum(bool(grammar.only and grammar.only.search(line)) for line in lines)
-    return TestFile(tests, tuple(str(one) for one in off), only, frozenset(_WORD.findall(text)))
+    return TestFile(tests, tuple(str(one) for one in off), only)
 
 
 def _outside(lines: list[str], starts: list[tuple[int, str]], tests: tuple[TestFunction, ...]) -> list[str]:
@@ -166,7 +166,7 @@ def _named_alone(grammar: Grammar) -> bool:
 
 
 def _ends(starts: list[tuple[int, str]], lines: list[str]) -> list[int]:
-    following = [at for at, _ in starts[1:]] + [len(lines)]
+    following = [at for at, _ in starts[1:]] + [len(lines)] * bool(starts)
     return [_closed(lines, at, end) for (at, _), end in zip(starts, following, strict=True)]
 
 

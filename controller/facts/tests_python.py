@@ -39,8 +39,18 @@ def tests_of(text: str) -> TestFile:
     """Raises SyntaxError, ValueError or RecursionError for text that is no Python of this interpreter."""
     tree = ast.parse(text)
     tests = tuple(_read(function, prefix) for function, prefix in _found(tree))
-    names = frozenset(_words(tree))
+    found = {id(function) for function, _ in _found(tree)}
+    names = frozenset(word for node in _helpers(tree.body, found) for word in _words(node))
     return TestFile(tests, tuple(_file_off(tree)), 0, names, frozenset(_imported(tree)))
+
+
+def _helpers(body: list[ast.stmt], tests: set[int]) -> Iterator[ast.stmt]:
+    """What stands beside the tests and could be used by them, imports apart."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _helpers(node.body, tests)
+        elif id(node) not in tests and not isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
@@ -107,8 +117,10 @@ def _defined(function: Function) -> Iterator[str]:
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
-        elif isinstance(node, Function | ast.ExceptHandler) and node.name:
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name
+        elif isinstance(node, ast.ExceptHandler):
+            yield from [node.name] if node.name else []
 
 
 def _words(tree: ast.AST) -> Iterator[str]:
@@ -122,8 +134,8 @@ def _words(tree: ast.AST) -> Iterator[str]:
                 yield from node.name.split(".")
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 yield node.name
-            case ast.arg():
-                yield node.arg
+            case ast.arg(arg=name):
+                yield name
 
 
 # --- assertions -------------------------------------------------------------------------------------------------------

@@ -92,9 +92,10 @@ class Context:
 
 def compared(files: list[TestedFile], context: Context) -> Compared:
     result, survivors = Compared(), _all_assertions(files)
-    names = frozenset(name for one in files if one.after for name in one.after.names)
     pairs, came, went = _matched(files)
-    pairs, came, went = _found_elsewhere(result, pairs, came, went)
+    pairs, came, went = _found_elsewhere(result, pairs, came, went, context)
+    helpers = frozenset(name for one in files if one.after for name in one.after.names)
+    elsewhere = helpers | {name for new in came for name in new.test.names}
     for old in went:
         _removed(result, old, came, survivors, context)
     for new in came:
@@ -105,12 +106,20 @@ def compared(files: list[TestedFile], context: Context) -> Compared:
     imported = {one.former: one.before.imported for one in files if one.before}
     for old, new in pairs:
         _changed(result, old, new, survivors, context)
-        lost = (old.test.names & imported.get(old.path, frozenset())) - names - context.gone
-        if lost:
+        lost = (old.test.names & imported.get(old.path, frozenset())) - new.test.names - elsewhere - context.gone
+        if lost and new.test.assertions:
             result.weakened.append(new.noted("weakened/subject-lost", f"{new.test.name}: {', '.join(sorted(lost))}"))
     for one in files:
-        result.weakened += _whole_file(one)
+        result.weakened += [*_whole_file(one), *_replaced(one, context)]
     return result
+
+
+def _replaced(one: TestedFile, context: Context) -> Iterator[Noted]:
+    """What the tests had from the program and now have from somewhere in their own file."""
+    before, after = one.before or _NOTHING, one.after or _NOTHING
+    used = {name for test in after.tests for name in test.names}
+    for name in sorted((before.imported - after.imported - context.gone) & used & after.names):
+        yield Noted(rule="weakened/subject-replaced", path=one.path, words=name)
 
 
 def _all_assertions(files: list[TestedFile]) -> Counter[str]:
@@ -138,12 +147,12 @@ def _matched(files: list[TestedFile]) -> tuple[Pairs, list[Placed], list[Placed]
 
 
 def _found_elsewhere(
-    result: Compared, pairs: Pairs, came: list[Placed], went: list[Placed]
+    result: Compared, pairs: Pairs, came: list[Placed], went: list[Placed], context: Context
 ) -> tuple[Pairs, list[Placed], list[Placed]]:
     """Moved under the same name, or renamed with the same body."""
     left = list[Placed]()
     for old in went:
-        same = next((new for new in came if new.test.body == old.test.body and new.test.off == old.test.off), None)
+        same = next((new for new in came if new.test.off == old.test.off and _same_body(old, new, context)), None)
         named = next((new for new in came if _last(new) == _last(old) and new.path != old.path), None)
         found = same or named
         if found is None:
@@ -153,6 +162,16 @@ def _found_elsewhere(
         pairs = [*pairs, (old, found)]
         result.touched.append(old.noted("test/moved" if _last(found) == _last(old) else "test/renamed"))
     return pairs, came, left
+
+
+def _same_body(old: Placed, new: Placed, context: Context) -> bool:
+    """But for names that the sources have given up for others."""
+    if old.test.body == new.test.body:
+        return True
+    if _WORD.sub("w", old.test.body) != _WORD.sub("w", new.test.body):
+        return False
+    words = zip(_WORD.findall(old.test.body), _WORD.findall(new.test.body), strict=False)
+    return all(a == b or (a in context.gone and b in context.came) for a, b in words)
 
 
 def _last(placed: Placed) -> str:
@@ -179,7 +198,11 @@ def _changed(result: Compared, old: Placed, new: Placed, survivors: Counter[str]
     fresh = [one for one in after.assertions if not known[one.text]]
     lost = [one for one in before.assertions if not survivors[one.text] and one.strength and not one.swallowed]
     for one in lost:
-        _lost(result, new, one, fresh, context)
+        if any(other.text == one.text and other.swallowed for other in after.assertions):
+            words = f"{new.test.name}: {one.text}"
+            result.weakened.append(new.noted("weakened/swallowed", words, line=one.line))
+        else:
+            _lost(result, new, one, fresh, context)
     if any(one.strength and not one.swallowed for one in fresh):
         result.touched.append(new.noted("test/changed"))
     elif before.body != after.body:
@@ -216,8 +239,6 @@ def _lost(result: Compared, new: Placed, one: Assertion, fresh: list[Assertion],
 
 
 def _rule_of_lost(one: Assertion, fresh: list[Assertion]) -> str:
-    if any(other.swallowed and other.text == one.text for other in fresh):
-        return "weakened/swallowed"
     if any(other.strength < one.strength for other in fresh):
         return "weakened/assertion-loosened"
     return "weakened/assertion-changed" if fresh else "weakened/assertion-removed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.domain.approvals import ApprovalRules
 from controller.domain.bounds import Bounds, RolloutPlan
 from controller.domain.entry import Caller
 from controller.domain.events import Label
@@ -37,6 +38,7 @@ class RepositoryConfig:
     protected: tuple[str, ...]  # path patterns that no agent may touch
     allowed: tuple[str, ...]  # path patterns that a task may touch
     service: ServiceConfig | None = None  # None: nothing is deployed; a delivery ends when it has merged
+    approvals: ApprovalRules = field(default_factory=ApprovalRules)
 
 
 @dataclass(frozen=True, slots=True)

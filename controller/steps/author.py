@@ -6,14 +6,17 @@ from datetime import datetime
 
 from controller.agents.brief import brief_for
 from controller.domain import events as e
+from controller.domain.change import Finding
 from controller.domain.decision import Claim, Decision, Maker, at_commit, decide
 from controller.domain.delivery import Delivery
+from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Draft
 from controller.domain.ids import (
     Branch,
     Commit,
     MicroUsd,
     author_branch,
+    delivery_stream,
     session_of,
     session_stream,
 )
@@ -27,6 +30,7 @@ from controller.steps.common import abandon, draft, overdue, push, unsettled, wa
 
 AGENT = "author"
 REVERTER = "responder"
+STEPS_NAMED = 10  # of an irreversible change, to people
 
 
 async def author(d: Delivery, ports: Ports) -> list[Draft]:
@@ -98,6 +102,10 @@ async def _revert(d: Delivery, ports: Ports) -> list[Draft]:
     tip = await ports.forge.tip(d.repository, d.branch)
     if bad is None or tip is None:
         raise Permanent(f"{d.id} is a revert without a commit to revert", "This is a defect: look at its first entry")
+    if steps := await _irreversible(d, ports):
+        said = "\n".join([f"{one.rule} in {one.path}:{one.line}" for one in steps[:STEPS_NAMED]])
+        reason = f"revert/irreversible: {len(steps)} steps of the change cannot be taken back by code, and a revert"
+        return await abandon(d, ports, REVERTER, f"{reason} would only hide that; the fix goes forward instead", said)
     made = await ports.forge.revert(d.repository, bad, tip, await _revert_message(d, ports), _when(d))
     if isinstance(made, Conflict):
         reason = f"revert/conflict: the revert conflicts in {len(made.files)} files; the fix goes forward instead"
@@ -127,6 +135,18 @@ async def _revert(d: Delivery, ports: Ports) -> list[Draft]:
         decision=decision,
     )
     return [draft(d, event)]
+
+
+async def _irreversible(d: Delivery, ports: Ports) -> tuple[Finding, ...]:
+    """Steps of the change that is to be reverted which no revert takes back, read off its own two trees."""
+    caused_by = d.asked.caused_by
+    if caused_by is None:
+        return ()
+    bad = fold_delivery(caused_by, await ports.log.read(delivery_stream(caused_by)))
+    if bad.merged is None:
+        return ()
+    facts = await ports.facts.of(d.repository, bad.merged.base, bad.merged.commit, "")
+    return facts.irreversible
 
 
 async def _push(

@@ -102,13 +102,13 @@ def telling(question: str, because: str, evidence: str, policy: Digest) -> Decis
     )
 
 
-async def tell(d: Delivery, ports: Ports, agent: str, what: str, text: str) -> bool:
-    """Tell whoever asked, or whoever is on call where an agent did, once per `what`. False: look again.
+async def tell(d: Delivery, ports: Ports, agent: str, what: str, text: str, *, to: str | None = None) -> bool:
+    """Tell `to`; None: whoever asked, or whoever is on call where an agent did. Once per `what`. False: look again.
 
     A message that fails is recorded and stops nothing.
     """
     asked_by = d.asked.asked_by
-    to = ON_CALL if by_agent(asked_by) else asked_by
+    to = to or (ON_CALL if by_agent(asked_by) else asked_by)
     verb = Tell(to=to, thread=d.asked.root, text=text)
     key = EffectKey(f"tell/{d.id}/{what}")
     evidence = await newest(ports.log, delivery_stream(d.id))

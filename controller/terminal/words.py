@@ -108,7 +108,8 @@ async def _delivery(about: str, event: e.Event, seals: Seals) -> Line | None:  #
                 about, "waits for a person's consent", "care", f"flyball approve {about}  |  flyball reject {about}"
             )
         case e.Cleared():
-            return Line(about, f"cleared by {event.approver}", "quiet", loud=False)
+            own = ", who asked for it (self-approved)" if event.self_approved else ""
+            return Line(about, f"cleared by {event.approver}{own}", "quiet", loud=event.self_approved)
         case e.SentBack():
             return Line(about, f"back to {event.to}: {event.reason}", "care", await _detail(event.detail, seals))
         case e.Merged():

@@ -15,6 +15,7 @@ from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.canary.boundaries import no_boundaries
 from controller.canary.judge import judge
 from controller.domain.benchmark import SlowerBenchmark
+from controller.domain.change import ChangeFacts, FileFact, FileStatus, Role
 from controller.domain.ci import CiResults, TestOutcome, clear_name
 from controller.domain.counts import ArmCounts, WindowCounts
 from controller.domain.decision import (
@@ -169,6 +170,14 @@ small = st.builds(
     tests_added=st.just(value=True),
     tainted=st.just(value=False),
     rounds=st.integers(1, 2),
+    change=st.just(
+        ChangeFacts(
+            files=(
+                FileFact(path="cart.py", status=FileStatus.CHANGED, roles=(Role.SOURCE,)),
+                FileFact(path="tests/test_cart.py", status=FileStatus.CHANGED, roles=(Role.TEST,)),
+            )
+        )
+    ),
 )
 FLIPS = {
     "tests_passed": (False, Colour.RED),
@@ -177,6 +186,7 @@ FLIPS = {
     "tainted": (True, Colour.YELLOW),
     "lines_changed": (10**6, Colour.YELLOW),
     "files": ((".ci/run",), Colour.YELLOW),
+    "change": (None, Colour.YELLOW),
     "slower_benchmarks": (
         (SlowerBenchmark(name="a_ms", before_micro=1, after_micro=2, p_log10_milli=-4_000, landings=20),),
         Colour.YELLOW,

@@ -6,10 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.adapters.policy_hints import HINTS
 from controller.adapters.policy_table import MAX_REASON, TABLE, PolicyTable, TableParameters
 from controller.domain.benchmark import SlowerBenchmark
-from controller.domain.change import ChangeFacts, FileFact, FileStatus, MutantFacts, Role
+from controller.domain.change import (
+    BaseVerdict,
+    ChangeFacts,
+    DependencyChange,
+    Executed,
+    FileFact,
+    FileKind,
+    FileStatus,
+    Finding,
+    MutantFacts,
+    OwnedPath,
+    Role,
+    TestFacts,
+)
+from controller.domain.ids import Digest
 from controller.domain.risk import Colour, RiskInputs, RiskVerdict
+from controller.domain.sealed import Sealed
 from controller.errors import ConfigError
 
 PARAMETERS = TableParameters(owner="Ada Owner", protected=(".github/**", "**/migrations/**"))
@@ -86,6 +102,162 @@ async def test_each_rule_speaks_with_its_numbers(facts: dict[str, Any], colour: 
     assert verdict.colour is colour
     assert rule in verdict.rules
     assert words in verdict.reason
+
+
+WORDS = Sealed(key_id="k", digest=Digest("sha256:0"), size=1)
+SOURCE = ("src/cart.py", Role.SOURCE)
+
+
+def one(rule: str, path: str = "a.py", **more: Any) -> Finding:
+    return Finding(rule=rule, path=path, line=7, **more)
+
+
+def package(what: str, *, asked: bool = False) -> DependencyChange:
+    return DependencyChange(ecosystem="pypi", path="requirements.txt", what=what, name=WORDS, asked=asked)  # type: ignore[arg-type]
+
+
+def file(**more: Any) -> ChangeFacts:
+    return ChangeFacts(files=(FileFact(**({"path": "a", "status": FileStatus.ADDED, "lines_added": 3} | more)),))
+
+
+OF_CHANGES = [
+    (
+        facts(SOURCE, weakened=(one("weakened/test-removed"),)),
+        "tests-weakened",
+        "1 tests prove less than before (test-removed in a.py:7)",
+    ),
+    (facts(SOURCE, secrets=(one("secret/token"),)), "perhaps-secret", "1 values look like secrets (token in a.py:7)"),
+    (facts(SOURCE, irreversible=(one("irreversible/drop"),)), "irreversible", "1 steps that no revert takes back"),
+    (facts(SOURCE, interfaces_removed=(one("interface/removed"),)), "interface-removed", "1 public interfaces"),
+    (
+        facts(SOURCE, unread=(one("unread/too-large"),)),
+        "unread",
+        "1 things could not be looked into (too-large in a.py:7)",
+    ),
+    (facts(SOURCE, owned=(OwnedPath(path="a", owners=("@b", "@a")),)), "owned", "1 files are owned by @a, @b (a)"),
+    (facts(SOURCE, dependencies=(package("added", asked=True), package("moved"))), "dependency", "1 added, 1 moved"),
+    (facts(("conftest.py", Role.TEST_CONFIG)), "test-config", "1 files decide which tests run, or how (conftest.py)"),
+    (facts(("ci.yml", Role.CI)), "ci-file", "build server"),
+    (facts(("build.sh", Role.RUNS_OUTSIDE)), "runs-outside", "installed, built or started"),
+    (facts(("1.sql", Role.MIGRATION)), "migration", "1 files migrate stored data"),
+    (facts(("CLAUDE.md", Role.STEERS_AGENTS)), "steers-agents", "steer agents"),
+    (facts((".env", Role.HOLDS_SECRETS)), "secrets-file", "hold secrets by their name"),
+    (facts(("CODEOWNERS", Role.OWNERS)), "who-decides", "who decides"),
+    (facts(("a_pb2.py", Role.GENERATED)), "generated", "1 generated"),
+    (file(kind=FileKind.SYMLINK), "odd-kind", "1 files change what they are (symlink: a)"),
+    (file(kind=FileKind.SUBMODULE), "odd-kind", "submodule"),
+    (file(kind=FileKind.EXECUTABLE), "odd-kind", "executable"),
+    (file(kind=FileKind.FILE, was_kind=FileKind.EXECUTABLE, status=FileStatus.MODE), "odd-kind", "1 files"),
+    (file(binary=True, bytes_after=5), "binary", "1 binary files of 5 bytes (a)"),
+]
+
+
+@pytest.mark.parametrize(("change", "rule", "words"), OF_CHANGES, ids=lambda x: x if isinstance(x, str) else "")
+async def test_each_kind_of_fact_asks_for_a_person_with_its_numbers(change: ChangeFacts, rule: str, words: str) -> None:
+    verdict = await classified(change=change)
+    assert verdict.colour is Colour.YELLOW
+    assert f"yellow/{rule}" in verdict.rules
+    assert words in verdict.reason
+
+
+STILL = frozenset({"unread", "perhaps-secret", "irreversible", "migration", "secrets-file", "odd-kind"})
+
+
+@pytest.mark.parametrize(("change", "rule", "words"), OF_CHANGES, ids=lambda x: x if isinstance(x, str) else "")
+async def test_a_clean_revert_is_held_up_by_what_it_cannot_take_back_alone(
+    change: ChangeFacts, rule: str, words: str
+) -> None:
+    verdict = await classified(change=change, cause="revert")
+    assert (verdict.colour is Colour.YELLOW) == (rule in STILL), words
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        facts(SOURCE, weakened=(one("weakened/test-removed", asked=True),)),
+        facts(SOURCE, interfaces_removed=(one("interface/removed", asked=True),)),
+        facts(SOURCE, dependencies=(package("moved", asked=True),)),
+        facts(SOURCE, tests_touched=(one("test/moved"), one("test/renamed"))),
+        file(binary=True, bytes_after=99_000, roles=(Role.DOCS,)),
+    ],
+)
+async def test_what_the_task_asked_for_and_what_weakens_nothing_is_green(change: ChangeFacts) -> None:
+    assert (await classified(change=change)).colour is Colour.GREEN
+
+
+async def test_a_moved_version_that_was_asked_for_is_green_only_where_the_policy_says_so() -> None:
+    table = PolicyTable(PARAMETERS.model_copy(update={"asked_moves_are_green": False}))
+    asked = SMALL.model_copy(update={"change": facts(SOURCE, dependencies=(package("moved", asked=True),))})
+    assert "yellow/dependency" in (await table.classify(asked)).rules
+
+
+async def test_a_secret_by_its_own_shape_goes_back_to_its_author_and_is_not_repeated() -> None:
+    verdict = await classified(change=facts(SOURCE, secrets=(one("secret/github-token", words=WORDS),)))
+    assert (verdict.colour, verdict.rules[0]) == (Colour.RED, "red/secret")
+    assert verdict.reason == "red: 1 secrets in the change (github-token in a.py:7)"
+
+
+RAN: dict[str, Any] = {
+    "collected_base": 9,
+    "collected": 9,
+    "ran": 9,
+    "base_verdict": BaseVerdict.PASSED,
+    "executed": Executed.PROVEN,
+}
+MOVED = facts(SOURCE, tests_touched=(one("test/moved", test="test#1"),))
+
+
+@pytest.mark.parametrize(
+    ("tests", "change", "rule"),
+    [
+        ({}, None, None),
+        ({"tripwire": True, "skipped": 2}, None, None),
+        ({"tripwire": False}, None, "red/tripwire"),
+        ({"executed": Executed.OTHER_COPY}, None, "red/other-copy-tested"),
+        ({"vanished": ("test#1",)}, None, "red/tests-vanished"),
+        ({"vanished": ("test#1",)}, MOVED, None),
+        ({"vanished": ("test#1", "test#2"), "added": ("test#3",)}, MOVED, None),
+        ({"vanished": ("test#1", "test#2", "test#3"), "added": ("test#4",)}, MOVED, "yellow/fewer-tests"),
+        ({"newly_skipped": ("test#1",)}, None, "yellow/newly-skipped"),
+        ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("test#1",)}, None, "yellow/base-tests-failed"),
+        ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("test#1",)}, MOVED, None),
+        ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("test#1", "test#2")}, MOVED, "yellow/base-tests-failed"),
+        ({"base_verdict": BaseVerdict.FAILED}, MOVED, "yellow/base-tests-failed"),
+        ({"base_verdict": BaseVerdict.BROKEN}, MOVED, "yellow/base-tests-broken"),
+        ({"ran": 0}, None, "yellow/nothing-ran"),
+        ({"executed": Executed.NOT_EXECUTED, "not_executed": ("a.py",)}, None, "yellow/not-executed"),
+        ({"lines_changed": 4, "lines_covered": 0}, None, "yellow/not-covered"),
+        ({"lines_changed": 4, "lines_covered": 1}, None, None),
+        ({"lines_changed": 0, "lines_covered": 0}, None, None),
+        ({"lines_changed": None, "lines_covered": None}, None, None),
+    ],
+)
+async def test_what_ci_found_of_the_tests_speaks(
+    tests: dict[str, Any], change: ChangeFacts | None, rule: str | None
+) -> None:
+    more = {} if change is None else {"change": change}
+    verdict = await classified(tests=TestFacts(**(RAN | tests)), **more)
+    assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
+
+
+@pytest.mark.parametrize(
+    ("mutants", "required", "rule"),
+    [
+        ({"measured": True, "killed": 6, "survived": 4}, False, None),
+        ({"measured": True, "killed": 59, "survived": 41}, False, "yellow/mutants-lived"),
+        ({"measured": False, "why_not": "mutants/language: no mutator for .go"}, False, None),
+        ({"measured": False, "why_not": "mutants/language: no mutator for .go"}, True, "yellow/mutants-not-measured"),
+        ({"measured": True}, True, "yellow/mutants-not-measured"),
+    ],
+)
+async def test_mutants_that_live_ask_for_a_person(mutants: dict[str, Any], required: bool, rule: str | None) -> None:
+    table = PolicyTable(PARAMETERS.model_copy(update={"mutants_required": required}))
+    verdict = await table.classify(SMALL.model_copy(update={"mutants": MutantFacts(**mutants)}))
+    assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
+
+
+def test_every_rule_has_words_for_what_would_silence_it() -> None:
+    assert {rule.name for rule in TABLE if rule.colour is not Colour.GREEN} | {"yellow/no-rule"} == set(HINTS)
 
 
 SLOWER = SlowerBenchmark(

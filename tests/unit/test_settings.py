@@ -54,7 +54,7 @@ def complaint(folder: Path, text: str | bytes) -> ConfigError:
         ("[rollout]\nwindow_s = 1\n", "rollout.window_s", "Did you mean 'window_ms'?"),
         ('[service]\nname = "a"\nstart = ["x"]\nstarts = 1\n', "service.starts", "Did you mean 'start'?"),
         ("[judge]\nalhpa_ppm = 1\n", "judge.alhpa_ppm", "Did you mean 'alpha_ppm'?"),
-        ("[policy]\ncolour = 1\n", "policy.colour", "Known here: careful, groups, large_change_lines, owner, people"),
+        ("[policy]\ncolour = 1\n", "policy.colour", "Known here: asked_moves_are_green, careful, codeowners"),
         ("answer = 42\n", "answer", "Known here: agents, bounds, budget"),
     ],
 )

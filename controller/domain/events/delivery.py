@@ -156,6 +156,7 @@ class Cleared(Event):
     policy: Digest
     approver: str
     by_person: bool
+    self_approved: bool = False  # by whoever asked for it, where nobody else is configured
 
 
 class Merged(Event):
