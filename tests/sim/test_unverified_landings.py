@@ -25,7 +25,7 @@ from controller.sim.world import MAIN, SHOP
 
 SCOPE = branch_scope(SHOP, MAIN)
 NEXT = "Add an opening time"
-Tampering = Callable[[Simulation, LandCommit], None]
+Tampering = Callable[[Simulation, LandCommit], object]
 
 
 async def serving(seed: int = 1) -> Simulation:
@@ -334,4 +334,22 @@ async def test_a_branch_that_has_moved_to_a_landing_nobody_has_looked_at_is_not_
     assert seen == [None, "landing 1 of it is not verified yet"]
     (landed,) = await landings(sim)
     assert await unproven(ports, SHOP, landed.commit) is None
+    sim.close()
+
+
+async def test_what_landed_before_is_not_deployed_either_while_its_branch_is_frozen() -> None:
+    sim = await serving()
+    await sim.intake.stop("olga", "agent:releaser", "wait", event_id="s")
+    first = await sim.ask(GOOD)
+    assert await sim.run(lambda: merged(sim, first)), await sim.state()
+    after_landing(sim, moved_away)
+    await sim.ask(NEXT)
+    await until_doubted(sim)
+    built = deployed(sim)
+    await sim.intake.resume("olga", "agent:releaser", "go on", event_id="r1")
+    await sim.run_for(600)
+    assert deployed(sim) == built
+    assert await phase_of(sim, first) is Phase.MERGED
+    await sim.intake.resume("olga", SCOPE, "I have looked", event_id="r2")
+    assert await sim.run(lambda: len(deployed(sim)) > len(built)), await sim.state()
     sim.close()
