@@ -160,8 +160,9 @@ def test_a_stronger_assertion_weakens_nothing() -> None:
 
 
 def test_a_test_goes_with_the_feature_that_the_task_removes() -> None:
-    tests = "from app import slug, price\ndef test_slug():\n    assert slug('A') == 'a'\ndef test_p():\n    assert price() == 1\n"
-    head = "from app import price\ndef test_p():\n    assert price() == 1\n"
+    kept = "def test_p():\n    assert price() == 1\n"
+    tests = "from app import slug, price\ndef test_slug():\n    assert slug('A') == 'a'\n" + kept
+    head = "from app import price\n" + kept
     source = changed("app.py", SLUG + "def price(): return 1\n", "def price(): return 1\n")
     files = source, changed("tests/test_app.py", tests, head)
     analysis = found(*files, task="Remove the slugs, nobody uses them")
