@@ -1,4 +1,4 @@
-"""Three changes that once landed alone, through the public command: no person is asked for nothing, and nothing lands."""
+"""Three changes that once landed alone, through the public command: each waits for a person, and nothing lands."""
 
 from __future__ import annotations
 

@@ -12,10 +12,23 @@ from facts_kit import entries, sample
 
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.domain import events as e
-from controller.domain.change import BaseVerdict, ChangeFacts, Executed, FileFact, FileStatus, Finding, Role, TestFacts
+from controller.domain.change import (
+    BaseVerdict,
+    ChangeFacts,
+    DependencyChange,
+    Executed,
+    FileFact,
+    FileStatus,
+    Finding,
+    Role,
+    TestFacts,
+)
 from controller.domain.ids import Commit, DeliveryId
 from controller.domain.risk import RiskInputs
+from controller.ledger.blobs import FileBlobs
+from controller.ledger.seals import LocalSeals
 from controller.terminal.explain import Explanation, explanation_of
+from controller.terminal.fact_lines import fact_lines
 
 NAME, HEAD = DeliveryId("shop-1a2b3c"), Commit("a" * 40)
 SOURCE = FileFact(path="app.py", status=FileStatus.CHANGED, lines_added=2, roles=(Role.SOURCE,))
@@ -88,3 +101,25 @@ def test_a_delivery_without_a_colour_says_where_it_stands_and_what_to_do() -> No
     assert stuck.otherwise == f"look at it, then: flyball unstick {NAME}"
     gone = explanation_of(NAME, entries(f"delivery/{NAME}", *BEGIN[:4], e.Abandoned(reason="red tests")))
     assert gone.otherwise == "nothing is left to do"
+
+
+async def test_the_story_names_each_finding_with_its_place_and_its_words_to_whoever_may_read_them(
+    tmp_path: Path,
+) -> None:
+    seals = LocalSeals(tmp_path / "keys", FileBlobs(tmp_path / "blobs", durable=False))
+    change = ChangeFacts(
+        files=(SOURCE,),
+        weakened=(GONE.model_copy(update={"words": await seals.seal("test_price")}),),
+        dependencies=(
+            DependencyChange(
+                ecosystem="pypi", path="a.txt", what="moved", name=await seals.seal("requests"), asked=True
+            ),
+        ),
+    )
+    inputs = sample(RiskInputs, change=change, tests=None, mutants=None)
+    lines = await fact_lines(inputs, seals)
+    assert lines[0].startswith("facts: ")
+    assert lines[1:] == [
+        "  weakened/test-removed tests/test_app.py:3: test_price",
+        "  a.txt: pypi requests moved (the task names it)",
+    ]
