@@ -92,6 +92,14 @@ def test_a_raised_tolerance_is_named_even_if_the_task_states_a_number() -> None:
     assert weakened(found(changed("tests/test_x.py", old, new), task="It becomes 0.5")) == ["tolerance"]
 
 
+def test_an_assertion_that_tests_share_is_watched_as_well() -> None:
+    helper = "def costs(n):\n    assert price() == n\n"
+    looser = changed("tests/helpers.py", helper, helper.replace("== n", "is not None"))
+    assert weakened(found(looser)) == ["helper-changed"]
+    moved = changed("tests/helpers.py", helper, ""), changed("tests/asserting.py", None, helper)
+    assert weakened(found(*moved)) == []
+
+
 # --- honest ones ------------------------------------------------------------------------------------------------------
 
 
