@@ -130,7 +130,7 @@ def _dependencies(file: ChangedFile, work: _Work) -> Iterator[NotedDependency]:
     if Role.DEPENDENCIES not in work.roles[file.path] or file.unread:
         return
     if dependencies.kind_of(file.path) is None:
-        if language_of(file.path) is None:  # a program, such as setup.py, is read as one
+        if Role.RUNS_OUTSIDE not in work.roles[file.path]:  # a program, such as setup.py, asks for a person as one
             work.cannot("dependencies", file)
         return
     try:

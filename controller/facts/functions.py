@@ -36,6 +36,7 @@ class TestFunction:
 class TestFile:
     __test__ = False
     tests: tuple[TestFunction, ...]
+    helpers: tuple[Assertion, ...] = ()  # assertions that stand in no test of its own. Empty: or not known here
     off: tuple[str, ...] = ()  # what switches the whole file off
     only: int = 0  # how often it says that nothing but this runs
     names: frozenset[str] = frozenset()  # what its helpers and fixtures name

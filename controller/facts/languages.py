@@ -81,6 +81,8 @@ def language_of(path: str) -> Language | None:
 def is_test(path: str) -> bool:
     """A file of tests, or one that only tests use: by its name, or because it lies in a folder of tests."""
     *folders, name = path.split("/")
+    if name.lower().startswith("readme"):
+        return False
     language = language_of(path)
     if any(folder.lower() in _TEST_FOLDERS or _is_test_project(folder) for folder in folders):
         return not (language is Language.RUST and _in_rust_sources(folders))

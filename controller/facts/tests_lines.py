@@ -132,7 +132,7 @@ def tests_of(language: Language, text: str) -> TestFile | None:
     outside = _outside(lines, starts, tests)
     off = tuple(grammar.off.findall(line)[0] or "off" for line in outside if grammar.off.search(line))
     only = sum(bool(grammar.only and grammar.only.search(line)) for line in lines)
-    return TestFile(tests, tuple(str(one) for one in off), only)
+    return TestFile(tests, off=tuple(str(one) for one in off), only=only)
 
 
 def _outside(lines: list[str], starts: list[tuple[int, str]], tests: tuple[TestFunction, ...]) -> list[str]:

@@ -41,7 +41,9 @@ def tests_of(text: str) -> TestFile:
     tests = tuple(_read(function, prefix) for function, prefix in _found(tree))
     found = {id(function) for function, _ in _found(tree)}
     names = frozenset(word for node in _helpers(tree.body, found) for word in _words(node))
-    return TestFile(tests, tuple(_file_off(tree)), 0, names, frozenset(_imported(tree)))
+    helpers = [node for node in _helpers(tree.body, found) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    asserted = tuple(one for node in helpers for one in _assertions(node.body, swallowed=False))
+    return TestFile(tests, asserted, tuple(_file_off(tree)), 0, names, frozenset(_imported(tree)))
 
 
 def _helpers(body: list[ast.stmt], tests: set[int]) -> Iterator[ast.stmt]:

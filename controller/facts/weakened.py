@@ -110,8 +110,16 @@ def compared(files: list[TestedFile], context: Context) -> Compared:
         if lost and new.test.assertions:
             result.weakened.append(new.noted("weakened/subject-lost", f"{new.test.name}: {', '.join(sorted(lost))}"))
     for one in files:
-        result.weakened += [*_whole_file(one), *_replaced(one, context)]
+        result.weakened += [*_whole_file(one), *_replaced(one, context), *_helpers(one, survivors, context)]
     return result
+
+
+def _helpers(one: TestedFile, survivors: Counter[str], context: Context) -> Iterator[Noted]:
+    """Assertions that tests shared, and that stand nowhere any more."""
+    for lost in (one.before or _NOTHING).helpers:
+        went_with_feature = context.removes and set(_WORD.findall(lost.shape)) & context.gone
+        if lost.strength and not lost.swallowed and not survivors[lost.text] and not went_with_feature:
+            yield Noted(rule="weakened/helper-changed", path=one.path, words=lost.text)
 
 
 def _replaced(one: TestedFile, context: Context) -> Iterator[Noted]:
@@ -125,7 +133,9 @@ def _replaced(one: TestedFile, context: Context) -> Iterator[Noted]:
 def _all_assertions(files: list[TestedFile]) -> Counter[str]:
     """Those that can fail, on the head."""
     tests = [test for one in files if one.after for test in one.after.tests if not test.off]
-    return Counter(a.text for test in tests for a in test.assertions if a.strength and not a.swallowed)
+    asserted = [a for test in tests for a in test.assertions]
+    asserted += [a for one in files if one.after for a in one.after.helpers]
+    return Counter(a.text for a in asserted if a.strength and not a.swallowed)
 
 
 Pairs = list[tuple[Placed, Placed]]

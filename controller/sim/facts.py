@@ -6,6 +6,8 @@ asserts something new, and one that went as weakened. What the analyser makes of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from controller.domain.change import ChangeFacts, FileFact, FileStatus, Finding, Role
 from controller.domain.ids import Commit, Repository
 from controller.facts.roles import roles_of
@@ -30,8 +32,16 @@ class SimFacts:
         return ChangeFacts(
             files=files,
             tests_touched=tuple(Finding(rule=_rule(one.status), path=one.path) for one in tests),
+            irreversible=tuple(_steps(after, files)),
             weakened=tuple(Finding(rule="weakened/test-removed", path=one.path) for one in gone),
         )
+
+
+def _steps(after: Tree, files: tuple[FileFact, ...]) -> Iterator[Finding]:
+    """A migration that drops something, at its first line."""
+    for one in files:
+        if Role.MIGRATION in one.roles and "DROP" in after.get(one.path, ""):
+            yield Finding(rule="irreversible/drop", path=one.path, line=1)
 
 
 def _fact(before: Tree, after: Tree, path: str) -> FileFact:

@@ -21,6 +21,7 @@ from controller.metrics.deliveries import Record, Recovery, Spent, phase_times, 
 from controller.ports import Head, Seals
 from controller.provenance.trailers import title_of
 from controller.terminal.evidence import evidence_lines
+from controller.terminal.fact_lines import fact_lines
 from controller.terminal.screen import MARK, STYLE
 from controller.terminal.words import line_of, opened, shown
 
@@ -155,6 +156,9 @@ async def print_story(story: list[Entry], seals: Seals) -> None:
         decision = getattr(entry.event, "decision", None)
         if isinstance(decision, Decision):
             _print_decision(console, at if line is None else "", entry, decision)
+        if isinstance(entry.event, e.RiskClassified):
+            for words in await fact_lines(entry.event.inputs, seals):
+                console.print(f"{'':>17}{shown(words)}", style="bright_black", soft_wrap=True)
         if isinstance(entry.event, e.RegressionFound):
             for words in evidence_lines(entry.event, story):
                 console.print(f"{'':>17}{shown(words)}", style="bright_black", soft_wrap=True)

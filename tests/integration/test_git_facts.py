@@ -176,6 +176,5 @@ async def test_a_hostile_file_costs_its_own_answer_and_asks_for_a_person(house: 
 
 
 async def test_a_name_that_is_no_utf8_is_told_in_a_spelling_that_no_pattern_trusts(house: House) -> None:
-    raw = os.fsencode(house.work) + b"/caf\xe9.py"
-    Path(os.fsdecode(raw)).write_text("x = 1\n")
+    house.write(os.fsdecode(b"caf\xe9.py"), "x = 1\n")
     assert list(by_path(await house.of())) == ["caf\\xe9.py"]

@@ -223,6 +223,7 @@ MOVED = facts(SOURCE, tests_touched=(one("test/moved", test="test#1"),))
         ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("test#1",)}, MOVED, None),
         ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("test#1", "test#2")}, MOVED, "yellow/base-tests-failed"),
         ({"base_verdict": BaseVerdict.FAILED}, MOVED, "yellow/base-tests-failed"),
+        ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("test#1",) * 200}, MOVED, "yellow/base-tests-failed"),
         ({"base_verdict": BaseVerdict.BROKEN}, MOVED, "yellow/base-tests-broken"),
         ({"ran": 0}, None, "yellow/nothing-ran"),
         ({"executed": Executed.NOT_EXECUTED, "not_executed": ("a.py",)}, None, "yellow/not-executed"),

@@ -20,7 +20,9 @@ from controller.adapters.grants import RbacGrants
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.domain import delivery as deliveries
 from controller.domain import events as e
+from controller.domain.approvals import ApprovalRules
 from controller.domain.bounds import Bounds
+from controller.domain.change import ChangeFacts, OwnedPath
 from controller.domain.delivery import Delivery, Phase
 from controller.domain.entry import Draft
 from controller.domain.ids import (
@@ -33,7 +35,7 @@ from controller.domain.ids import (
     people_stream,
     rollout_stream,
 )
-from controller.domain.risk import Colour, RiskVerdict
+from controller.domain.risk import Colour, RiskInputs, RiskVerdict
 from controller.errors import Permanent
 from controller.ledger.lease import SqliteLease
 from controller.ledger.seals import LocalSeals
@@ -43,6 +45,7 @@ from controller.sim.assembly import Shared, wire
 from controller.sim.blobs import SimBlobs
 from controller.sim.process import Process
 from controller.sim.world import MAIN, PRODUCTION, SERVICE, SHOP, SimWorld
+from controller.steps.author import author
 from controller.steps.classify import classify
 from controller.steps.clear import clear
 from controller.steps.hand_over import hand_over
@@ -231,7 +234,7 @@ async def test_yellow_asks_once_and_then_waits_for_a_persons_word(house: House) 
     assert (only(waiting).waits_for, only(waiting).on) == (e.WaitsFor.CONSENT, people_stream(NAME))
     await house.keep(waiting)
     assert await clear(await house.delivery(), house.ports) == []
-    assert await house.told() == [f"{NAME}: approval-{HEAD[:12]}"]
+    assert await house.told() == [f"{NAME}: approval-{HEAD[:12]}", f"{NAME}: owner-0-{HEAD[:12]}"]
 
 
 async def test_consent_counts_for_exactly_this_head_under_exactly_this_policy(house: House) -> None:
@@ -365,3 +368,56 @@ async def test_a_stuck_delivery_asks_for_a_person_once_and_goes_on_by_their_word
     await house.append(delivery_stream(NAME), e.Stuck(reason="again"))
     assert only(await unstick(await house.delivery(), house.ports)).waits_for is e.WaitsFor.PERSON
     assert await house.told() == [f"{NAME}: stuck-0", f"{NAME}: stuck-1"]
+
+
+# --- owners and reverts -----------------------------------------------------------------------------------------------
+
+RULES = ApprovalRules(frozenset({"ann", "paul"}), frozenset(), {"@pay": ("paul",)})
+OWNED = OwnedPath(path="pay.py", owners=("@pay",))
+
+
+async def test_a_change_to_an_owned_path_waits_for_its_owner_whoever_else_consents(house: House) -> None:
+    config = house.ports.repositories[SHOP]
+    house.ports = replace(house.ports, repositories={SHOP: replace(config, approvals=RULES)})
+    await house.checked()
+    verdict = RiskVerdict(colour=Colour.YELLOW, rules=("owned",), reason="owned", approver="olga", policy=POLICY)
+    inputs: Any = sample(RiskInputs, change=ChangeFacts(owned=(OWNED,)))
+    await house.append(delivery_stream(NAME), sample(e.RiskClassified, inputs=inputs, verdict=verdict))
+    await house.keep(await clear(await house.delivery(), house.ports))
+    await house.says("approve", head=HEAD, policy=POLICY, person=house.seals.pseudonym("ann"))
+    waiting = only(await clear(await house.delivery(), house.ports))
+    assert isinstance(waiting, e.Waited)
+    assert waiting.reason.endswith("; still of @pay")
+    await house.says("approve", head=HEAD, policy=POLICY, person=house.seals.pseudonym("paul"))
+    assert isinstance(only(await clear(await house.delivery(), house.ports)), e.Cleared)
+
+
+async def test_consent_of_whoever_asked_is_labelled_as_such(house: House) -> None:
+    d = await house.classified(Colour.YELLOW, asked_by="person:0123456789ab")
+    await house.says("approve", head=HEAD, policy=POLICY)
+    assert only(await clear(d, house.ports)).self_approved
+
+
+async def test_the_revert_of_a_change_with_a_step_that_cannot_be_taken_back_is_refused_and_told(house: House) -> None:
+    world, bad = house.world, DeliveryId("shop-ffffff")
+    dropping: dict[str, str | None] = {"db/migrate/0001_totals.sql": "DROP TABLE totals;\n"}
+    merged = world.forge.commit(SHOP, MAIN, dropping, "Drop it", at=world.clock.now())
+    await house.append(
+        delivery_stream(bad),
+        sample(e.TaskRequested, delivery=bad, root=bad, repository=SHOP, branch=MAIN, depth=0, full=False),
+        sample(e.TaskAccepted),
+        sample(e.ChangeAuthored, head=HEAD, full=False),
+        sample(e.PullRequestOpened, head=HEAD),
+        sample(e.CiReported, head=HEAD, passed=True),
+        sample(e.RiskClassified),
+        sample(e.Cleared, head=HEAD),
+        sample(e.Merged, head=HEAD, commit=merged, base=world.first),
+    )
+    await house.asked(cause=e.Cause.REVERT, caused_by=bad, bad_commit=merged)
+    await house.append(delivery_stream(NAME), sample(e.TaskAccepted))
+    ended = only(await author(await house.delivery(), house.ports))
+    assert isinstance(ended, e.Abandoned)
+    assert ended.reason.startswith("revert/irreversible: 1 steps of the change cannot be taken back")
+    assert await house.seals.open(ended.detail) == "irreversible/drop in db/migrate/0001_totals.sql:1"
+    assert f"{NAME}: abandoned" in await house.told()
+    assert await world.forge.tip(SHOP, MAIN) == merged

@@ -168,6 +168,8 @@ def test_order_comments_and_case_move_nothing() -> None:
         ("poetry.lock", "x"),
         ("package.json", "[1]"),
         ("mix.lock", "%{}"),
+        ("mix.exs", "x"),
+        ("Package.swift", "x"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_named(path: str, text: str) -> None:

@@ -92,6 +92,14 @@ def test_a_raised_tolerance_is_named_even_if_the_task_states_a_number() -> None:
     assert weakened(found(changed("tests/test_x.py", old, new), task="It becomes 0.5")) == ["tolerance"]
 
 
+def test_an_assertion_that_tests_share_is_watched_as_well() -> None:
+    helper = "def costs(n):\n    assert price() == n\n"
+    looser = changed("tests/helpers.py", helper, helper.replace("== n", "is not None"))
+    assert weakened(found(looser)) == ["helper-changed"]
+    moved = changed("tests/helpers.py", helper, ""), changed("tests/asserting.py", None, helper)
+    assert weakened(found(*moved)) == []
+
+
 # --- honest ones ------------------------------------------------------------------------------------------------------
 
 
@@ -160,8 +168,9 @@ def test_a_stronger_assertion_weakens_nothing() -> None:
 
 
 def test_a_test_goes_with_the_feature_that_the_task_removes() -> None:
-    tests = "from app import slug, price\ndef test_slug():\n    assert slug('A') == 'a'\ndef test_p():\n    assert price() == 1\n"
-    head = "from app import price\ndef test_p():\n    assert price() == 1\n"
+    kept = "def test_p():\n    assert price() == 1\n"
+    tests = "from app import slug, price\ndef test_slug():\n    assert slug('A') == 'a'\n" + kept
+    head = "from app import price\n" + kept
     source = changed("app.py", SLUG + "def price(): return 1\n", "def price(): return 1\n")
     files = source, changed("tests/test_app.py", tests, head)
     analysis = found(*files, task="Remove the slugs, nobody uses them")
