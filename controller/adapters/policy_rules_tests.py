@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.adapters.policy_parameters import TableParameters
 from controller.adapters.policy_rules import is_clean_revert
-from controller.domain.change import BaseVerdict, Executed, TestFacts
+from controller.domain.change import BaseVerdict, Executed, FileStatus, Role, TestFacts
 from controller.domain.risk import RiskInputs
 
 EXPLAINING = frozenset(  # a static reason why a test of the base is not on the head under its name, or may fail there
@@ -50,7 +50,7 @@ def nothing_ran(change: RiskInputs, _: TableParameters) -> str | None:
 def vanished(change: RiskInputs, _: TableParameters) -> str | None:
     """Without anything in the change that says where they went: switched off from elsewhere."""
     tests = _tests(change)
-    if tests is None or not tests.vanished or _explained(change, CHANGING):
+    if tests is None or not tests.vanished or _has_reason(change):
         return None
     base = f" of {tests.collected_base}" if tests.collected_base is not None else ""
     return f"{len(tests.vanished)}{base} tests of the base are gone, and nothing in the change says why"
@@ -59,7 +59,7 @@ def vanished(change: RiskInputs, _: TableParameters) -> str | None:
 def fewer(change: RiskInputs, _: TableParameters) -> str | None:
     """Gone with more than moves and renames to show for it."""
     tests = _tests(change)
-    if tests is None or not tests.vanished or not _explained(change, CHANGING):
+    if tests is None or not tests.vanished or not _has_reason(change):
         return None
     lost = len(tests.vanished) - len(tests.added)
     if lost <= _explained(change, EXPLAINING):
@@ -124,6 +124,13 @@ def mutants_unmeasured(change: RiskInputs, table: TableParameters) -> str | None
     if not table.mutants_required and not mutants.why_not.startswith(EVADED):
         return None
     return f"no mutants were measured: {mutants.why_not or 'none came to an end'}"
+
+
+def _has_reason(change: RiskInputs) -> bool:
+    """The change itself says where tests went: it touches them, or renames the file in which they stand."""
+    files = change.change.files if change.change else ()
+    renamed = any(one.status is FileStatus.RENAMED and Role.TEST in one.roles for one in files)
+    return renamed or bool(_explained(change, CHANGING))
 
 
 def _explained(change: RiskInputs, rules: frozenset[str]) -> int:

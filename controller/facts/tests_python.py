@@ -222,6 +222,11 @@ class _WithoutLiterals(ast.NodeTransformer):
         self.found.append(repr(node.value))
         return ast.copy_location(ast.Name(id="_", ctx=ast.Load()), node)
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:  # noqa: N802 - as ast wants it
+        """A formatted string is one literal: its pieces may not be taken apart."""
+        self.found.append(ast.unparse(node))
+        return ast.copy_location(ast.Name(id="_", ctx=ast.Load()), node)
+
 
 def _assertion(test: ast.expr, line: int, strength: int, *, swallowed: bool) -> Assertion:
     taken = _WithoutLiterals()

@@ -14,7 +14,7 @@ from .edits import Edit, Mutant, Source
 
 CONTROL = "control"
 EARLY = 6  # a budget that ends soon must not end before the first control
-SAME: tuple[tuple[bytes, bytes], ...] = ((b"((", b",)[0])"), (b"([", b"][-1])"), (b"({0: (", b")}[0])"))
+SAME: tuple[tuple[bytes, bytes], ...] = ((b"(((", b"),)[0])"), (b"([(", b")][-1])"), (b"({0: (", b")}[0])"))
 
 
 def sampled(mutants: Sequence[Mutant], most: int, draw: random.Random) -> list[Mutant]:

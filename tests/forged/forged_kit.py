@@ -93,6 +93,7 @@ def cases() -> tuple[Case, ...]:
                     for path, what in told["files"].items()
                 }
                 changed = {**base["change"], **own} if told.get("and_the_change", True) else own
+                changed = {path: what for path, what in changed.items() if what is not None or path in files}
                 pending = told.get("pending", "")
                 found.append(Case(f"{way['name']} ({key})", honest, files, settings, changed, task, pending))
     return tuple(found)

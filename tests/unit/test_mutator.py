@@ -125,17 +125,17 @@ def test_every_mutant_of_this_project_compiles_and_differs() -> None:
 
 
 def test_control_differs_in_text_and_syntax_and_means_the_same() -> None:
-    data = b"def f(a, b):\n    if a < b:\n        return a + b\n    return a\n"
+    data = b"def f(a, b):\n    a, b = b, a\n    if a > b:\n        return a + b, a\n    return b, a\n"
     source, draw = Source("m.py", data), random.Random(1)
-    found = controls_of(source, {2, 3, 4}, draw)
-    assert len(found) >= 9
+    found = controls_of(source, {2, 3, 4, 5}, draw)
+    assert len(found) >= 12
     for one in found[:-2]:
         after = one.edit.apply(data)
         assert one.operator == CONTROL
         assert ast.dump(ast.parse(after)) != ast.dump(ast.parse(data))
         names: dict[str, object] = {}
         exec(after, names)  # noqa: S102
-        assert [names["f"](a, b) for a, b in ((1, 2), (2, 1), (2, 2))] == [3, 2, 2]  # type: ignore[operator]
+        assert [names["f"](a, b) for a, b in ((1, 2), (2, 1), (2, 2))] == [(3, 2), (2, 1), (2, 2)]  # type: ignore[operator]
 
 
 def test_sample_is_the_same_for_the_same_seed_and_every_function_has_its_turn() -> None:

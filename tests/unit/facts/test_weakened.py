@@ -217,3 +217,11 @@ def test_data_and_snapshots_that_tests_compare_with_are_named_unless_the_task_sp
     data = changed("tests/data/prices.json", "[1]\n", "[2]\n")
     assert weakened(found(data)) == ["test-data-changed"]
     assert weakened(found(changed("tests/data/more.json", None, "[2]\n"))) == []
+
+
+def test_a_formatted_string_in_an_assertion_is_a_literal_like_another() -> None:
+    before = 'from app import total\n\ndef test_receipt():\n    assert f"total {total(100)}" == "total 590"\n'
+    same = found(changed("tests/test_app.py", before, before + "\ndef test_more():\n    assert total(1) == 2\n"))
+    assert (weakened(same), [one.rule for one in same.unread]) == ([], [])
+    other = found(PRICE, changed("tests/test_app.py", before, before.replace("total {total", "{total")))
+    assert weakened(other) == ["expectation-changed"]
