@@ -21,12 +21,14 @@ from test_steps_deciding import NAME, only
 from controller.canary.choosing import cures_of, undeployable
 from controller.canary.restoring import restore
 from controller.domain import events as e
+from controller.domain.entry import Draft
 from controller.domain.ids import Commit, DeliveryId, EffectKey, delivery_stream, queue_stream
 from controller.domain.queue import fold as fold_queue
 from controller.domain.rollout import Regression
 from controller.domain.verbs import LandCommit, Ok, Tell
 from controller.gate import ACT_MARGIN_S
 from controller.ports import Candidate, Pending
+from controller.queue.table import check as queue_check
 from controller.queue.table import land
 from controller.sim.world import MAIN, SHOP
 
@@ -96,6 +98,22 @@ async def landed(stage: Stage) -> e.Landed:
     drafts = await land(fold_queue(line, await stage.log.read(line)), stage.ports)
     (found,) = [draft.event for draft in drafts if isinstance(draft.event, e.Landed)]
     return found
+
+
+async def test_a_run_that_ci_has_lost_lands_nothing_and_a_run_under_way_is_waited_for(stage: Stage) -> None:
+    head = await stage.waits_in_line()
+    merged = await stage.ports.forge.merge(SHOP, stage.world.first, head, "It", stage.now)
+    assert isinstance(merged, Candidate)
+    line = queue_stream(SHOP, MAIN)
+    given: Any = {"landing": 1, "base": stage.world.first, "tested": merged.commit, "tree": merged.tree}
+    await stage.append(line, sample(e.LandingPlanned, **given, deliveries=(NAME,), heads=(head,)))
+    assert await queue_check(fold_queue(line, await stage.log.read(line)), stage.ports) == []
+    stage.world.ci.runs.clear()
+    lost = only(await queue_check(fold_queue(line, await stage.log.read(line)), stage.ports))
+    assert (lost.passed, lost.failures) == (False, ("ci/lost-the-run",))
+    await stage.keep([Draft(line, lost)])
+    out = only(await land(fold_queue(line, await stage.log.read(line)), stage.ports))
+    assert (out.why, stage.acts(LandCommit)) == ("red", 0)
 
 
 async def test_a_landing_of_what_was_tested_and_of_the_changes_own_files_is_verified(stage: Stage) -> None:
