@@ -55,8 +55,9 @@ class Stage(Yard):
         """The last of the events came so long ago."""
         opened = sample(e.ReleaseOpened, release=2, commit=self.world.first, deliveries=(NAME,))
         built = sample(e.ArtefactBuilt, release=2)
+        first = (FIRST[0].model_copy(update={"commit": self.world.first}), *FIRST[1:])
         at = self.now - timedelta(milliseconds=ago_ms)
-        return fold_rollout(RELEASES, entries(RELEASES, *FIRST, opened, built, *events, at=at, seconds=0))
+        return fold_rollout(RELEASES, entries(RELEASES, *first, opened, built, *events, at=at, seconds=0))
 
     def at_step(self, step: int = 0, *, ago_ms: int = 0, until: datetime | None = None) -> Rollout:
         ready = sample(e.CanaryReady, release=2, history=None)

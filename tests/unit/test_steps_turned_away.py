@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
-from facts_kit import AT, sample
+from facts_kit import AT, WHY, sample
 from test_bounds_of_deliveries import OURS, Yard
 from test_steps_deciding import HEAD, MERGED, NAME, RELEASES, only
 
@@ -32,6 +32,7 @@ from controller.steps.accept import accept
 from controller.steps.author import author
 from controller.steps.check import check
 from controller.steps.clear import clear
+from controller.steps.common import push
 from controller.steps.deploy import deploy
 from controller.steps.follow import follow
 from controller.steps.merge import merge
@@ -72,7 +73,7 @@ class Outskirts(Yard):
         async def said(_: str) -> CiRun:
             return run
 
-        self.world.ci.run = said  # type: ignore[method-assign]
+        self.world.ci.run = said  # type: ignore[method-assign, assignment]
 
     def conflicts(self, what: str) -> None:
         async def no(*_: object) -> Conflict:
@@ -167,8 +168,8 @@ async def test_what_the_forge_does_not_land_leaves_the_line_or_is_planned_again_
     outskirts.refuses(outskirts.world.forge, LandCommit, Permanent("a hook says no"))
     if moved:
         outskirts.world.push_to_main({"elsewhere.py": "1\n"})
-    out = only(await land(await outskirts.queue(), outskirts.ports))
-    assert isinstance(out, e.LandingVoided if moved else e.Evicted)
+    out: Any = only(await land(await outskirts.queue(), outskirts.ports))
+    assert out.kind() == ("LandingVoided" if moved else "Evicted")
     assert moved or (out.why, out.head) == ("refused", planned.heads[0])
     assert "a hook says no" in await outskirts.seals.open(out.detail)
 
@@ -296,6 +297,20 @@ async def test_a_rebased_head_that_the_forge_does_not_take_yet_is_not_tested(out
     assert outskirts.acts(StartRun) == 0
 
 
+async def test_a_branch_that_somebody_has_moved_is_moved_back_from_where_it_is_now(outskirts: Outskirts) -> None:
+    """The same head for the same branch, expected elsewhere, is an effect of its own."""
+    await outskirts.proposes(red_before=0)
+    d = await outskirts.delivery()
+    assert d.change is not None
+    branches, branch = outskirts.world.forge.repository(SHOP).branches, d.change.branch
+    for where in (None, outskirts.world.first, None):
+        branches.pop(branch)
+        branches.update({branch: where} if where else {})
+        await push(d, outskirts.ports, "author", branch, d.change.head, decision=WHY)
+        assert where is None or branches[branch] == d.change.head
+    assert outskirts.acts(PushBranch) == 2, "a key that was settled is not acted on again"
+
+
 async def test_while_the_checker_is_stopped_no_run_begins_and_the_wait_is_as_long_as_the_bound(
     outskirts: Outskirts,
 ) -> None:
@@ -364,9 +379,9 @@ async def test_nothing_is_decided_before_people_have_been_told_of_it(outskirts: 
         await outskirts.checked()
         await outskirts.append(OURS, e.Stuck(reason="an effect is unknown"))
     outskirts.refuses(outskirts.world.chat, Tell, Unavailable("no answer"))
-    steps = {"clear": clear, "accept": accept, "unstick": unstick}
+    steps: dict[str, Any] = {"clear": clear, "accept": accept, "unstick": unstick}
     assert await steps[step](await outskirts.delivery(), outskirts.ports) == []
-    assert [entry.event.kind() for entry in await outskirts.log.read(OURS)][-1] != "Abandoned"
+    assert (await outskirts.log.read(OURS))[-1].kind != "Abandoned"
 
 
 async def test_a_pull_request_that_cannot_be_closed_yet_keeps_its_delivery_from_ending(outskirts: Outskirts) -> None:
