@@ -18,7 +18,7 @@ from test_bounds_of_deliveries import Yard
 from test_steps_deciding import NAME, RELEASES, only
 
 from controller.canary.common import page
-from controller.canary.exposing import STARVED_AFTER_MS, _hold, _passed, _starved, _to_page
+from controller.canary.exposing import _hold, _passed, _starved, _to_page
 from controller.canary.keeping import renew
 from controller.canary.living import watch
 from controller.canary.looking import Look, _request, step_start_ms
@@ -198,7 +198,7 @@ def test_a_step_that_wants_requests_says_so_when_twice_its_dwell_is_over_and_not
     assert _starved(stage.at_step(ago_ms=waited_ms), stage.ports, service, look(requests=40)) == []
 
 
-@pytest.mark.parametrize(("waited_ms", "said"), [(STARVED_AFTER_MS - 1, False), (STARVED_AFTER_MS, True)])
+@pytest.mark.parametrize(("waited_ms", "said"), [(14_999, False), (15_000, True)])
 def test_however_short_a_dwell_is_nobody_is_asked_for_requests_in_the_first_seconds(
     stage: Stage, waited_ms: int, *, said: bool
 ) -> None:
