@@ -22,7 +22,8 @@ START_S = 30.0  # for the imports, on a busy machine
 SLOWER = 3.0  # a test may take this many times as long as it did
 FIRST = 8  # tests that are tried by themselves: most mutants die of them, and few files are imported
 LEAST = 5
-FAILED, CANNOT_COLLECT = 1, 2  # pytest's exit statuses; any other failure is ours
+FAILED, CANNOT_COLLECT, CANNOT_BEGIN = 1, 2, 4  # pytest's exit statuses; any other failure is ours
+NO_IMPORT = "ImportError while loading conftest"
 
 
 class End(StrEnum):
@@ -119,6 +120,8 @@ class Nursery:
         failed = [line for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
         if status in (FAILED, CANNOT_COLLECT) and failed:
             return End.KILLED, failed[0].split(" - ")[0].partition(" ")[2]
+        if status == CANNOT_BEGIN and NO_IMPORT in output:
+            return End.KILLED, "it cannot be imported"
         raise SystemExit(
             f"A run of {', '.join(files)} ended with {status}, and says nothing of the mutant:\n{output[-3000:]}"
         )

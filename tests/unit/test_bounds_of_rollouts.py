@@ -17,7 +17,8 @@ from facts_kit import WHY, ZERO, entries, sample, verdict
 from test_bounds_of_deliveries import Yard
 from test_steps_deciding import NAME, RELEASES, only
 
-from controller.canary.exposing import _hold, _passed, _to_page
+from controller.canary.common import page
+from controller.canary.exposing import _hold, _passed, _starved, _to_page
 from controller.canary.keeping import renew
 from controller.canary.living import watch
 from controller.canary.looking import Look, _request, step_start_ms
@@ -54,8 +55,9 @@ class Stage(Yard):
         """The last of the events came so long ago."""
         opened = sample(e.ReleaseOpened, release=2, commit=self.world.first, deliveries=(NAME,))
         built = sample(e.ArtefactBuilt, release=2)
+        first = (FIRST[0].model_copy(update={"commit": self.world.first}), *FIRST[1:])
         at = self.now - timedelta(milliseconds=ago_ms)
-        return fold_rollout(RELEASES, entries(RELEASES, *FIRST, opened, built, *events, at=at, seconds=0))
+        return fold_rollout(RELEASES, entries(RELEASES, *first, opened, built, *events, at=at, seconds=0))
 
     def at_step(self, step: int = 0, *, ago_ms: int = 0, until: datetime | None = None) -> Rollout:
         ready = sample(e.CanaryReady, release=2, history=None)
@@ -185,6 +187,46 @@ async def test_counts_are_sealed_when_a_segment_is_full_and_not_before(stage: St
     await stage.canary(weight_percent=25)
     drafts = await _hold(stage.at_step(), stage.ports, service, look(windows_ms=seen_ms), await stage.status())
     assert [type(draft.event) for draft in drafts] == [e.Observed] * sealed
+
+
+@pytest.mark.parametrize(("waited_ms", "said"), [(19_999, False), (20_000, True)])
+def test_a_step_that_wants_requests_says_so_when_twice_its_dwell_is_over_and_not_before(
+    stage: Stage, waited_ms: int, *, said: bool
+) -> None:
+    service = stage.planned(step_dwell_ms=10_000, step_requests=40)
+    assert bool(_starved(stage.at_step(ago_ms=waited_ms), stage.ports, service, look(requests=39))) is said
+    assert _starved(stage.at_step(ago_ms=waited_ms), stage.ports, service, look(requests=40)) == []
+
+
+@pytest.mark.parametrize(("waited_ms", "said"), [(14_999, False), (15_000, True)])
+def test_however_short_a_dwell_is_nobody_is_asked_for_requests_in_the_first_seconds(
+    stage: Stage, waited_ms: int, *, said: bool
+) -> None:
+    service = stage.planned(step_dwell_ms=1_000, step_requests=40)
+    found = _starved(stage.at_step(ago_ms=waited_ms), stage.ports, service, look(requests=0))
+    assert bool(found) is said
+    waiting = replace(stage.at_step(ago_ms=10**6), waiting=found[0].event) if said else None  # type: ignore[arg-type]
+    assert waiting is None or _starved(waiting, stage.ports, service, look(requests=1)) == [], "it is said once"
+
+
+@pytest.mark.parametrize(("left_ms", "renewed"), [(6_001, False), (6_000, True)])
+async def test_a_held_canary_is_renewed_at_half_its_time_with_what_was_seen(
+    stage: Stage, left_ms: int, *, renewed: bool
+) -> None:
+    service = stage.planned(weight_ttl_ms=12_000)
+    await stage.asked()
+    await stage.canary(weight_percent=25)
+    state = stage.at_step(until=stage.now + timedelta(milliseconds=left_ms))
+    drafts = await _hold(state, stage.ports, service, look(windows_ms=1_000), await stage.status())
+    assert [type(draft.event) for draft in drafts] == ([e.Observed, e.WeightRenewed] if renewed else [])
+
+
+async def test_a_page_is_told_once_though_later_looks_have_other_numbers(stage: Stage) -> None:
+    await stage.append(RELEASES, *FIRST)
+    for words in ("it fails 3 of 100", "it fails 7 of 200"):
+        await page(stage.rollout(), stage.ports, "held", words)
+    await page(stage.rollout(), stage.ports, "something else", "it leaks")
+    assert [tell.text for tell in stage.world.chat.messages.values()] == ["it fails 3 of 100", "it leaks"]
 
 
 @pytest.mark.parametrize(("left_ms", "renewed"), [(6_001, False), (6_000, True)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
-from facts_kit import sample
+from facts_kit import ZERO, HandClock, sample
 from test_bounds_of_rollouts import Stage
 from test_gate import KEY, TELL, Bench, tell
 from test_steps_deciding import NAME, only
@@ -21,12 +21,20 @@ from test_steps_deciding import NAME, only
 from controller.canary.choosing import cures_of, undeployable
 from controller.canary.restoring import restore
 from controller.domain import events as e
-from controller.domain.ids import Commit, DeliveryId, EffectKey, delivery_stream, queue_stream
+from controller.domain.entry import Caller, Draft
+from controller.domain.guards import Guard
+from controller.domain.ids import Commit, DeliveryId, EffectKey, StreamId, delivery_stream, queue_stream
 from controller.domain.queue import fold as fold_queue
 from controller.domain.rollout import Regression
 from controller.domain.verbs import LandCommit, Ok, Tell
+from controller.errors import Unavailable
 from controller.gate import ACT_MARGIN_S
-from controller.ports import Candidate, Pending
+from controller.intake import Intake
+from controller.ledger.blobs import FileBlobs
+from controller.ledger.seals import LocalSeals
+from controller.ledger.sqlite import SqliteLog
+from controller.ports import Candidate, Pending, Receipt, Rejected
+from controller.queue.table import check as queue_check
 from controller.queue.table import land
 from controller.sim.world import MAIN, SHOP
 
@@ -98,6 +106,22 @@ async def landed(stage: Stage) -> e.Landed:
     return found
 
 
+async def test_a_run_that_ci_has_lost_lands_nothing_and_a_run_under_way_is_waited_for(stage: Stage) -> None:
+    head = await stage.waits_in_line()
+    merged = await stage.ports.forge.merge(SHOP, stage.world.first, head, "It", stage.now)
+    assert isinstance(merged, Candidate)
+    line = queue_stream(SHOP, MAIN)
+    given: Any = {"landing": 1, "base": stage.world.first, "tested": merged.commit, "tree": merged.tree}
+    await stage.append(line, sample(e.LandingPlanned, **given, deliveries=(NAME,), heads=(head,)))
+    assert await queue_check(fold_queue(line, await stage.log.read(line)), stage.ports) == []
+    stage.world.ci.runs.clear()
+    lost = only(await queue_check(fold_queue(line, await stage.log.read(line)), stage.ports))
+    assert (lost.passed, lost.failures) == (False, ("ci/lost-the-run",))
+    await stage.keep([Draft(line, lost)])
+    out = only(await land(fold_queue(line, await stage.log.read(line)), stage.ports))
+    assert (out.why, stage.acts(LandCommit)) == ("red", 0)
+
+
 async def test_a_landing_of_what_was_tested_and_of_the_changes_own_files_is_verified(stage: Stage) -> None:
     assert (await landed(stage)).verified is True
 
@@ -156,3 +180,46 @@ async def test_an_act_is_given_up_its_margin_before_anybody_else_may_take_it_ove
     assert bench.world.done == {}, "what is given up does not happen later"
     assert KEY in bench.world.acts
     bench.log.close()
+
+
+class Overtaken(SqliteLog):
+    """Whoever claims an effect here finds that another worker was a moment quicker."""
+
+    async def append(
+        self, drafts: Sequence[Draft], *, expect: Mapping[StreamId, int], by: Caller, guards: Sequence[Guard] = ()
+    ) -> Receipt | Rejected:
+        (first, *_), rival = drafts, "the quicker one"
+        if isinstance(first.event, e.EffectClaimed) and first.event.owner != rival:
+            claim = first.event.model_copy(update={"owner": rival})
+            await super().append([Draft(first.stream, claim)], expect=expect, by=by)
+        return await super().append(drafts, expect=expect, by=by, guards=guards)
+
+
+async def test_whoever_is_overtaken_in_claiming_an_effect_neither_looks_nor_acts() -> None:
+    bench = Bench(Overtaken)
+    await bench.dies_before_the_act(tell)
+    acts = list(bench.world.acts)
+    assert isinstance(await tell(bench.worker("w2")), Pending)
+    assert (bench.world.acts, bench.world.looks, bench.world.done) == (acts, [], {})
+    bench.log.close()
+
+
+class Busy(SqliteLog):
+    async def append(self, *_: Any, **__: Any) -> Receipt | Rejected:
+        return Rejected("somebody else was quicker", None)
+
+
+async def test_a_person_whose_act_cannot_be_written_down_is_told_so(tmp_path: Path) -> None:
+    log = Busy(":memory:", HandClock(), inline=True)
+    seals = LocalSeals(tmp_path / "keys", FileBlobs(tmp_path / "blobs", durable=False))
+    with pytest.raises(Unavailable, match="control is too busy to write to"):
+        await Intake(log=log, seals=seals, standing=Everyone()).stop("ann", "all", "it smells", event_id="m1")
+    assert (await log.head()).size == 0
+    log.close()
+
+
+class Everyone:
+    digest = ZERO
+
+    def may_person(self, *_: object) -> bool:
+        return True

@@ -236,6 +236,12 @@ def test_a_clock_that_jumps_during_a_decision_refuses_it_and_is_not_remembered(s
     assert authority.decide(LAND).allowed
 
 
+@pytest.mark.parametrize("step_ns", [0, MAX_DECISION_NS])
+def test_a_decision_counts_to_the_last_moment_of_its_time_and_on_a_clock_that_stands_still(step_ns: int) -> None:
+    now = iter((10**18, 10**18 + step_ns))
+    assert Authority(SERVED, monotonic_ns=lambda: next(now)).decide(LAND).allowed
+
+
 @pytest.mark.parametrize("broken", [MemoryError, ValueError, BaseException])
 def test_an_engine_that_fails_once_hides_tools_once(
     monkeypatch: pytest.MonkeyPatch, broken: type[BaseException]
