@@ -26,6 +26,7 @@ MOST_MESSAGE_BYTES = 2_048
 MOST_REFUSED = 20  # benchmarks, in words
 NO_TESTS = "no tests were collected; add one or set `test.command`"
 FORGED = "ci/forged"
+WHOLE = "pytest"  # what a failure is called that is no single test's
 OK, TESTS_FAILED, INTERRUPTED, INTERNAL, USAGE, NONE_COLLECTED = range(6)  # pytest.ExitCode
 
 
@@ -282,7 +283,7 @@ def fails_as_a_whole(ending: Ending, session: Session) -> bool:
 
 def _without_failures(code: int, ending: Ending, session: Session) -> Verdict:
     if code == TESTS_FAILED:
-        session.ended(bounded("pytest", passed=False, message=ending.output))
+        session.ended(bounded(WHOLE, passed=False, message=ending.output))
         return Verdict(RunState.FAILED, f"pytest failed without a failing test: {ending.last_words}")
     if code != OK:
         return Verdict(RunState.BROKEN, f"pytest {_meaning(code, ending)}: {ending.last_words}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from controller.adapters.ci_compare import Compared
 from controller.adapters.ci_results import (
+    WHOLE,
     Ending,
     Results,
     RunState,
@@ -153,7 +154,7 @@ def _facts(
         newly_skipped=_some(set(head.skipped) & ran_before) if base else (),
         added=_some(after - before) if base else (),
         base_verdict=_base_verdict(of_base, base_verdict),
-        base_failed=_some(line.test for line in of_base.failures) if of_base else (),
+        base_failed=_some(line.test for line in of_base.failures if line.test != WHOLE) if of_base else (),
         tripwire=tripwire(sessions),
     )
     return facts.model_copy(update=_executed(asked.compared, sessions))
@@ -177,7 +178,7 @@ def _listed(session: Session | None) -> Collected | None:
 def _base_verdict(of_base: Session | None, verdict: Verdict | None) -> BaseVerdict:
     if of_base is None or verdict is None:
         return BaseVerdict.NOT_RUN
-    if any(line.test != "pytest" for line in of_base.failures):
+    if any(line.test != WHOLE for line in of_base.failures):
         return BaseVerdict.FAILED
     whole = of_base.finished is not None and not of_base.timed_out
     alone = verdict.state is RunState.FAILED or verdict.reason.startswith("no tests were collected")

@@ -41,17 +41,22 @@ def lay_out(folder: Path, files: Mapping[str, str]) -> Path:
     return folder
 
 
-async def run_on_base(  # noqa: ASYNC240
+async def run_on_base(
     root: Path, head: Mapping[str, str], base: Mapping[str, str] = BASE, config: CiConfig = CONFIG
 ) -> Executed:
     """The change from `base` to `head`, as CI runs it."""
-    root.chmod(0o755)
+    root.chmod(0o755)  # noqa: ASYNC240  milliseconds
     before, tree, scratch = (root / name for name in ("base", "tree", "scratch"))
     for folder in (before, tree, scratch):
         folder.mkdir()
     lay_out(before, base)
     lay_out(tree, head)
     return await execute(BEST, tree, config, scratch, lambda _: None, Base(before, KNOWN if base is BASE else None))
+
+
+def yama() -> bool:
+    """The kernel itself lets no process look into one that is not below it."""
+    return YAMA.exists() and YAMA.read_text().strip() != "0"
 
 
 def deserves_green(run: Executed) -> bool:
@@ -95,7 +100,7 @@ async def test_honest_failure_names_its_tests(tmp_path: Path) -> None:
 @isolated
 @pytest.mark.parametrize("forgery", sorted(set(FORGERIES) - REFUSED_BEFORE))
 async def test_the_former_reporter_believed_it(tmp_path: Path, forgery: str) -> None:
-    tmp_path.chmod(0o755)
+    tmp_path.chmod(0o755)  # noqa: ASYNC240
     assert await believed(BEST, lay_out(tmp_path, {**BASE, **FORGERIES[forgery]}))
 
 
@@ -136,7 +141,7 @@ async def test_each_defence_is_what_keeps_its_attack_out(
     (tmp_path / "with").mkdir()
     run = await run_on_base(tmp_path / "with", {**BASE, **files})
     assert run.state != "passed", run
-    if defence == "the parent out of reach" and YAMA.exists() and YAMA.read_text().strip() != "0":
+    if defence == "the parent out of reach" and yama():
         pytest.skip("this kernel lets no process take another's files, defended or not")
     scripts = tmp_path / "scripts"
     scripts.mkdir()
