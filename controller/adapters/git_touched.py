@@ -10,9 +10,11 @@ from pathlib import Path
 from controller.adapters.git_changes import changes_of
 from controller.domain.ids import Commit
 from controller.ports import Touched
+from controller.provenance.identity import GitIdentity
 
 MAX_COMMITS = 200  # as many as one push may bring
 MAX_FILES = 5_000
+NOBODY = GitIdentity("", "")  # nothing of it came from outside just now, so nobody's name is held against it
 
 
 def touched(bare: Path, base: Commit, head: Commit) -> Touched:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from controller.domain.events import Label
 from controller.domain.ids import Branch, Commit, Repository, StreamId, agent_stream
 from controller.domain.money import Usage
+from controller.ports.forge import Touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,18 @@ class Desk(Protocol):
 
         A stop, which may be lifted, hides nothing. Raises Unavailable when nobody can tell.
         """
+        ...
+
+    async def may_commit(self, session: str, files: Sequence[str], *, turn: int, index: int) -> Allowed | Denied:
+        """Whether the session's working copy, which changes these files, may become a commit.
+
+        Each file was decided when a tool wrote it; here they are decided again, as the tree has them. A refusal names
+        the file and is durable before this returns.
+        """
+        ...
+
+    async def may_push(self, badge: Badge, touched: Touched, *, turn: int, index: int) -> Allowed | Denied:
+        """The same of commits that the session made by itself and pushes: by what it has read until now."""
         ...
 
     def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:

@@ -34,8 +34,8 @@ from controller.domain.ids import (
     effect_stream,
 )
 from controller.domain.verbs import Ok, Port, PushBranch, Tell, Told, Verb
-from controller.errors import FlyballError, Permanent, Refused, Unavailable
-from controller.gate import EffectGate
+from controller.errors import FlyballError, PathRefused, Permanent, Refused, Unavailable
+from controller.gate import EffectGate, Grant
 from controller.ledger.sqlite import SqliteLog
 from controller.ports import Blocked, Done, Failed, Hands, Outcome, Pending, Unknown
 from rbac.decide import Authority
@@ -100,10 +100,28 @@ class StaleLog(SqliteLog):
         return []
 
 
+class SomePaths:
+    """What a commit changes, as a test has it. `no`: None lets every branch move."""
+
+    def __init__(self) -> None:
+        self.no: PathRefused | None = None
+        self.asked: list[tuple[str, Verb]] = []
+
+    async def may_change(self, agent: str, verb: Verb, subject: StreamId) -> Grant | None:
+        del subject
+        if not isinstance(verb, PushBranch):
+            return None
+        self.asked.append((agent, verb))
+        if self.no is not None:
+            raise self.no
+        return Grant(True, ("granted-in-repository",), "12 paths inside src/**")
+
+
 class Bench:
     """One log, one world, and as many workers as a test wants."""
 
     def __init__(self, log: type[SqliteLog] = SqliteLog) -> None:
+        self.paths = SomePaths()
         self.clock = HandClock()
         self.world = Outside()
         self.forbidden: Callable[[tuple[Draft, ...]], bool] = lambda _: False
@@ -131,6 +149,7 @@ class Bench:
             worker=name,
             gone=gone,
             covered=covered,
+            paths=self.paths,
         )
 
     async def dies_before_the_act(self, asked: Callable[[EffectGate], Any]) -> None:
