@@ -137,16 +137,16 @@ async def test_a_file_that_gitignore_names_is_refused_when_it_is_written(tmp_pat
 
 
 async def test_an_ignored_file_that_lies_in_the_working_copy_all_the_same_is_left_out_and_named(tmp_path: Path) -> None:
-    world = World(tmp_path, files={".gitignore": "*.log\nbuild/\n"})
+    world = World(tmp_path, files={"src/.gitignore": "*.log\nbuild/\n"})
     belt = await opened(world)
     await call(belt, "write_file", path="src/new.py", content="x = 1\n")
-    (world.root() / "t.log").write_text("x")
-    (world.root() / "build").mkdir()
-    (world.root() / "build" / "x.so").write_bytes(b"\x7fELF")
-    (world.root() / ".gitignore").write_text("")  # it is the base's that counts
+    (world.root() / "src/t.log").write_text("x")
+    (world.root() / "src/build").mkdir()
+    (world.root() / "src/build" / "x.so").write_bytes(b"\x7fELF")
+    (world.root() / "src/.gitignore").write_text("")  # it is the base's that counts
     told = (await call(belt, "git_push", branch=OWN)).text
-    assert "Left out, because .gitignore names them: build/x.so, t.log." in told
-    assert {"build/x.so", "t.log"}.isdisjoint(pushed(world))
+    assert "Left out, because .gitignore names them: src/build/x.so, src/t.log." in told
+    assert {"src/build/x.so", "src/t.log"}.isdisjoint(pushed(world))
 
 
 async def test_links_of_the_tree_are_copied_as_links_and_never_followed(tmp_path: Path) -> None:
