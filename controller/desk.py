@@ -173,7 +173,10 @@ class SessionDesk:
             )
 
         try:
-            return Allowed({}, decide_commit(touched, ask("write_file"), ask("delete_file")))
+            decided = await self._engine.elsewhere(
+                lambda: decide_commit(touched, ask("write_file"), ask("delete_file"))
+            )
+            return Allowed({}, decided)
         except PathRefused as no:
             tool = _DELETING if no.deletes else _WRITING
             names = asdict(Names((no.path,) if no.path else (), None, None, None))
@@ -181,13 +184,13 @@ class SessionDesk:
             call = _Call(badge, tool, tool.name, {"path": no.path}, turn, index)
             return await self._refused(call, Refusal(no.rules, no.message, told))
 
-    def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
+    async def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
         """Those that this session could not read. One in no accepted spelling counts by what its name holds alone."""
 
         def asked(some: Sequence[str]) -> Decision:
             return self._authority.decide(self._request(badge, "read_file", Names(tuple(some), None, None, None)))
 
-        refused = refused_among(paths, asked)
+        refused = await self._engine.elsewhere(lambda: list(refused_among(paths, asked)))
         return frozenset(path for path, no in refused if not _only_spelling(no) or is_in(path, SECRETS))
 
     async def scopes_short(self, badge: Badge, tool: str) -> tuple[str, ...]:

@@ -227,7 +227,7 @@ def commit_paths(record: Record, world: Embedded, settings: Settings, root: Path
             return await outside.badge(session, record.clock.now())
         return await own(session) if await record.log.stream(agent_stream(session)) is not None else None
 
-    return CommitPaths(record.authority, world.forge, repositories, badge_of)
+    return CommitPaths(record.authority, world.forge, repositories, badge_of, OffLoop())
 
 
 def covered_by(publication: Publication, settings: Settings) -> Callable[[int], Awaitable[None]]:

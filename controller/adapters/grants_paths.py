@@ -28,10 +28,12 @@ from controller.domain.ids import (
 from controller.domain.verbs import LandCommit, PushBranch, Verb
 from controller.errors import PathRefused
 from controller.gate import Grant
+from controller.off_loop import Inline, Runner
 from controller.ports import Badge, Forge, RepositoryConfig
 from rbac.decide import Authority
 from rbac.model import Decision, Request
 
+INLINE = Inline()
 BadgeOf = Callable[[str], Awaitable[Badge | None]]  # of a session; None: it has not begun, or stands no more
 
 
@@ -39,8 +41,15 @@ class CommitPaths:
     """`gate.Paths` over the grants and the forge."""
 
     def __init__(
-        self, authority: Authority, forge: Forge, repositories: Mapping[Repository, RepositoryConfig], badge_of: BadgeOf
+        self,
+        authority: Authority,
+        forge: Forge,
+        repositories: Mapping[Repository, RepositoryConfig],
+        badge_of: BadgeOf,
+        runner: Runner = INLINE,
     ) -> None:
+        """`runner`: where the rules are asked."""
+        self._runner = runner
         self._authority = authority
         self._forge = forge
         self._repositories = repositories
@@ -68,7 +77,7 @@ class CommitPaths:
         tasks = await self._tasks(verb, subject)
         for task in tasks:
             ask = self._ask(agent, verb, subject, task)
-            rules |= dict.fromkeys(decide_commit(touched, ask, ask))
+            rules |= dict.fromkeys(await self._runner.run(decide_commit, touched, ask, ask))
         inside = next((task for task in tasks if task is not None), ())
         return Grant(True, tuple(rules), in_words(touched, inside))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ class RunCopy:
     left_out: tuple[str, ...]  # files that the session may not read
 
 
-LeftOut = Callable[[Sequence[str]], frozenset[str]]  # which of these files a copy is to be made without
+LeftOut = Callable[[Sequence[str]], Awaitable[frozenset[str]]]  # which of these files a copy is to be made without
 
 
 class RunCopies(Protocol):
@@ -254,7 +254,7 @@ class Desk(Protocol):
         """The same of commits that the session made by itself and pushes: by what it has read until now."""
         ...
 
-    def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
+    async def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
         """Those of the files that this session could not read."""
         ...
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ async def opened(world: World) -> Belt:
 
 async def call(belt: Belt, name: str, index: int = 0, **arguments: Any) -> ToolResult:
     return await belt.call(name, arguments, turn=1, index=index)
+
+
+async def nothing(_: Sequence[str]) -> frozenset[str]:
+    return frozenset()
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -158,7 +163,7 @@ async def test_links_of_the_tree_are_copied_as_links_and_never_followed(tmp_path
     (root / "a" / "run.sh").write_text("#!/bin/sh\n")
     (root / "a" / "run.sh").chmod(0o755)
     os.mkfifo(root / "pipe")
-    async with run_copy(root, lambda _: frozenset()) as copy:
+    async with run_copy(root, nothing) as copy:
         assert (copy.folder / "a" / "out").readlink() == tmp_path / "secret"
         assert (copy.folder / "to-folder").is_symlink()
         assert os.access(copy.folder / "a" / "run.sh", os.X_OK)
@@ -176,7 +181,7 @@ async def test_a_copy_that_a_dead_process_left_goes_with_a_later_run(tmp_path: P
     for folder in (root, stale, young):
         folder.mkdir()
     os.utime(stale, (time.time() - 100_000,) * 2)
-    async with run_copy(root, lambda _: frozenset()):
+    async with run_copy(root, nothing):
         assert not stale.exists()
         assert young.exists(), "a run that is under way is left alone"
 
@@ -189,6 +194,6 @@ async def test_a_copy_of_two_thousand_files_costs_less_than_a_second_of_cpu(tmp_
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("x = 1\n" * 500)
     before = time.process_time()
-    async with run_copy(root, lambda _: frozenset()):
+    async with run_copy(root, nothing):
         took = time.process_time() - before
     assert took < 1, took
