@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from controller.adapters.grants import RbacGrants
+from controller.adapters.grants_paths import paths_by
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.domain import events as e
 from controller.domain.entry import Caller, Draft
@@ -92,9 +93,8 @@ def open_bench(folder: Path, name: str, sync: Sync, *, with_service: bool = True
     authority = Authority([Served(repository=SHOP, branch=MAIN, environments=(PRODUCTION,))])
     policy = PolicyTable(TableParameters(owner="olga", protected=()))
     lease = SqliteLease(path, world.clock)
-    wired = wire(
-        world, Shared(log, lease, blobs, seals, policy, RbacGrants(authority), authority), Process("bench", world.clock)
-    )
+    shared = Shared(log, lease, blobs, seals, policy, RbacGrants(authority), authority, paths_by(authority))
+    wired = wire(world, shared, Process("bench", world.clock))
     sweep = Sweep(wired.ports, Loop(wired.ports), wired.lease, wired.runner.run, Pace())
     return Bench(world, log, sweep, Intake(log=log, seals=seals, standing=Everyone()))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from controller.errors import Refused
+from controller.errors import PathRefused, Refused
 from controller.ports import Touched
 from rbac import canonical
 from rbac.model import Decision
@@ -51,19 +51,21 @@ def _refused(paths: Sequence[str], ask: Ask) -> Iterator[tuple[str, Decision]]:
 
 
 def decide_commit(touched: Touched, write: Ask, delete: Ask) -> tuple[str, ...]:
-    """The rules by which every path was allowed. Raises Refused, with the first path that is not and its rule."""
+    """The rules by which every path was allowed. Raises PathRefused, with the first path that is not and its rule."""
     for fault, count in touched.faults.items():
         if count:
             words = FAULTS.get(fault, f"it has {{count}} {fault}").format(count=count)
-            raise Refused(f"the commit is not taken: {words}", rules=(f"commit/{fault.replace('_', '-')}",))
+            raise PathRefused(f"the commit is not taken: {words}", rules=(f"commit/{fault.replace('_', '-')}",))
     for path in touched.twins:
-        raise Refused(
+        raise PathRefused(
             f"{named(path)} looks like another name in its folder", "Name it otherwise", rules=("path/confusable",)
         )
     rules: dict[str, None] = {}
     for paths, ask in ((touched.written, write), (touched.deleted, delete)):
         for path, decision in refused_among(paths, _noted(ask, rules)):
-            raise Refused(f"{named(path)} may not be changed: {decision.reason}", rules=decision.rules)
+            no = PathRefused(f"{named(path)} may not be changed: {decision.reason}", rules=decision.rules)
+            no.path, no.deletes = path, ask is delete and paths is touched.deleted
+            raise no
     return tuple(rules)
 
 

@@ -20,7 +20,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
-from controller.commit_paths import refused_among
+from controller.commit_paths import Ask, decide_commit, refused_among
 from controller.desk_arguments import Names, Refusal, digest_of_anything, names_in, strict
 from controller.desk_engine import Engine, among, belt_of
 from controller.desk_record import Kept
@@ -31,9 +31,21 @@ from controller.domain.control import scopes
 from controller.domain.entry import Caller
 from controller.domain.events import CallRecord, CallRefused
 from controller.domain.ids import CLIENTS, Digest, EffectKey, digest_bytes, digest_of
-from controller.errors import FlyballError
+from controller.errors import FlyballError, PathRefused
 from controller.off_loop import Inline, Runner
-from controller.ports import Allowed, Badge, Clock, Denied, Limits, Log, Seals, ToolDefinition, ToolResult, Visitors
+from controller.ports import (
+    Allowed,
+    Badge,
+    Clock,
+    Denied,
+    Limits,
+    Log,
+    Seals,
+    ToolDefinition,
+    ToolResult,
+    Touched,
+    Visitors,
+)
 from rbac.catalogue import Sensitivity
 from rbac.decide import Authority
 from rbac.model import Decision, Request
@@ -51,6 +63,8 @@ NO_PLACE = -1  # turn and index of a call that was refused before anybody counte
 TURN_META, INDEX_META, REFUSED_META = "flyball/turn", "flyball/index", "flyball/refused"
 
 T = TypeVar("T")
+_WRITING = ToolDefinition("write_file", "A path of a commit.", {}, "contained")
+_DELETING = ToolDefinition("delete_file", "A path of a commit.", {}, "contained")
 ToolClass = Literal["effect", "contained", "read"]
 logger = logging.getLogger(__name__)
 
@@ -140,13 +154,43 @@ class SessionDesk:
         asked = self._request(badge, "read_file", Names((path,), None, None, None))
         return (await self._engine.answer(asked)).allowed
 
-    def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
+    async def may_commit(self, session: str, files: Sequence[str], *, turn: int, index: int) -> Allowed | Denied:
+        badge = self._sessions.badge_of(session)
+        if badge is None:
+            return Denied("This session has ended.", ("signed-out",))
+        written = Touched(tuple(files), ())
+        return await self._commit(badge, written, _as_written, turn=turn, index=index)
+
+    async def may_push(self, badge: Badge, touched: Touched, *, turn: int, index: int) -> Allowed | Denied:
+        return await self._commit(badge, touched, lambda request: request, turn=turn, index=index)
+
+    async def _commit(
+        self, badge: Badge, touched: Touched, as_of: Callable[[Request], Request], *, turn: int, index: int
+    ) -> Allowed | Denied:
+        def ask(tool: str) -> Ask:
+            return lambda some: self._authority.decide(
+                as_of(self._request(badge, tool, Names(tuple(some), None, None, None)))
+            )
+
+        try:
+            decided = await self._engine.elsewhere(
+                lambda: decide_commit(touched, ask("write_file"), ask("delete_file"))
+            )
+            return Allowed({}, decided)
+        except PathRefused as no:
+            tool = _DELETING if no.deletes else _WRITING
+            names = asdict(Names((no.path,) if no.path else (), None, None, None))
+            told = words_for(badge, tool.name, no.rules, **names) if no.path else f"{no.message}."
+            call = _Call(badge, tool, tool.name, {"path": no.path}, turn, index)
+            return await self._refused(call, Refusal(no.rules, no.message, told))
+
+    async def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
         """Those that this session could not read. One in no accepted spelling counts by what its name holds alone."""
 
         def asked(some: Sequence[str]) -> Decision:
             return self._authority.decide(self._request(badge, "read_file", Names(tuple(some), None, None, None)))
 
-        refused = refused_among(paths, asked)
+        refused = await self._engine.elsewhere(lambda: list(refused_among(paths, asked)))
         return frozenset(path for path, no in refused if not _only_spelling(no) or is_in(path, SECRETS))
 
     async def scopes_short(self, badge: Badge, tool: str) -> tuple[str, ...]:
@@ -404,6 +448,12 @@ class SessionDesk:
 
 def _scopes_of(badge: Badge) -> tuple[str, ...]:
     return (*scopes(agent=badge.role, repository=badge.repository, service=None), f"session:{badge.session}")
+
+
+def _as_written(request: Request) -> Request:
+    """What a tool wrote was decided by what the run had read by then, so what it has read since does not count."""
+    chain = tuple(link.model_copy(update={"tainted": False}) for link in request.chain)
+    return request.model_copy(update={"tainted": False, "chain": chain})
 
 
 def _only_spelling(no: Decision) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from controller.errors import Unavailable
 from controller.off_loop import Runner
@@ -10,6 +11,7 @@ from controller.ports import Badge, ToolDefinition
 from rbac.decide import Authority
 from rbac.model import Decision, Request
 
+T = TypeVar("T")
 MAX_BELTS = 10_000  # lists of tools that are remembered
 
 
@@ -28,6 +30,10 @@ class Engine:
         except Unavailable as late:
             reason = f"the engine failed on {asked.agent} and {asked.tool}: {late.message}"
             return Decision(allowed=False, rules=("engine-error",), reason=reason)
+
+    async def elsewhere(self, work: Callable[[], T]) -> T:
+        """Work that asks many questions at once. Raises what it raises, and Unavailable when it is not done in time."""
+        return await self._runner.run(work)
 
     async def belt(self, badge: Badge, tools: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the tools of which some call by this session, and by all of its chain, could be allowed."""

@@ -99,6 +99,14 @@ class Sessions:
         known = self._own.get(hash_of(token))
         return known.badge if known is not None and self.now() < known.expires_at else None
 
+    def badge_of(self, session: str) -> Badge | None:
+        """The badge of a session that is signed in here. None: it is not."""
+        if (found := self._sessions.get(session)) is None:
+            return None
+        if found.token:
+            return self._own[found.token].badge
+        return next((known.badge for known in self._visits.values() if known.badge.session == session), None)
+
     async def authenticated(self, token: str) -> Badge | None:
         own = self.badge(token)
         return own if own is not None or self._visitors is None else await self._visiting(self._visitors, token)

@@ -40,5 +40,12 @@ class Refused(Permanent):
         self.rules = rules
 
 
+class PathRefused(Refused):
+    """A commit changes a path that whoever made it, or moves a branch to it, may not change."""
+
+    path = ""  # "": it is about the commit as a whole
+    deletes = False
+
+
 class Unavailable(Temporary):
     """A part of the world did not answer in time."""

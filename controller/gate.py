@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from controller.domain import effect as fx
 from controller.domain import events as e
 from controller.domain.control import ALL_SCOPE, scopes
-from controller.domain.decision import Decision
+from controller.domain.decision import Claim, Decision, at_commit
 from controller.domain.entry import Caller, Draft
 from controller.domain.guards import ControlRow, Guard, HoldsFence, NotStopped
 from controller.domain.ids import (
@@ -35,8 +35,8 @@ from controller.domain.ids import (
     kind_of,
     session_behind,
 )
-from controller.domain.verbs import Port, Verb
-from controller.errors import Permanent, Refused, Temporary
+from controller.domain.verbs import LandCommit, Port, PushBranch, Verb
+from controller.errors import PathRefused, Permanent, Refused, Temporary
 from controller.history.citing import opened
 from controller.off_loop import Inline, Runner
 from controller.ports import Blocked, Clock, Done, Failed, Hands, Log, Outcome, Pending, Rejected, Seals, Unknown
@@ -53,6 +53,24 @@ class Grant:
     allowed: bool
     rules: tuple[str, ...]
     reason: str
+
+
+class Paths(Protocol):
+    """What a commit changes, decided before a branch moves to it. Implemented over git and `rbac` by wiring."""
+
+    async def may_change(self, agent: str, verb: Verb, subject: StreamId) -> Grant | None:
+        """None: the verb moves no branch. Raises PathRefused with the path and the rule, Unavailable."""
+        ...
+
+
+class NoPaths:
+    """Nobody here can tell what a commit changes, so no branch moves."""
+
+    async def may_change(self, agent: str, verb: Verb, subject: StreamId) -> Grant | None:
+        del agent, subject
+        if isinstance(verb, PushBranch | LandCommit):
+            raise PathRefused(f"{verb.name}: nobody here decides paths", "Give the gate `paths`", rules=("no-paths",))
+        return None
 
 
 class Grants(Protocol):
@@ -86,6 +104,9 @@ class _Wish:
         return (*_stops(self.agent, self.verb), *own)
 
 
+NO_PATHS = NoPaths()
+
+
 class EffectGate:
     """`ports.Gate` over a log, the grants, and the hands that act."""
 
@@ -102,6 +123,7 @@ class EffectGate:
         covered: Callable[[int], Awaitable[None]] = _at_once,
         runner: Runner | None = None,
         clean: Callable[[str], str] = str,
+        paths: Paths = NO_PATHS,
     ) -> None:
         """`gone`: this worker has ended, and nothing that it has asked of these hands can happen unseen any more.
 
@@ -111,7 +133,9 @@ class EffectGate:
         effects must wait for (a signature, a witness), and raises Unavailable when it is not in time; what is safe
         waits for nobody. `runner`: where the grants are asked. None: here, in the loop. `clean` takes secrets out of
         the words of a verb, before anything is made of it; a second time it changes nothing.
+        `paths` decides what a commit changes; without it no branch moves.
         """
+        self._paths = paths
         self._log = log
         self._clock = clock
         self._grants = grants
@@ -179,6 +203,7 @@ class EffectGate:
         if guards and (block := first_block(await self._log.control(), stops)):
             return block
         grant = await self._granted(agent, verb, subject)
+        decided = await self._paths.may_change(agent, verb, subject)
         intent = e.EffectIntended(
             key=effect.key,
             verb=verb.name,
@@ -190,8 +215,8 @@ class EffectGate:
             owner=self._worker,
             fence=1,
             deadline=self._clock.now() + timedelta(seconds=verb.deadline_s),
-            decision=decision.under(self._grants.digest),
-            allowed_by=grant.rules,
+            decision=_with_paths(decision, verb, decided).under(self._grants.digest),
+            allowed_by=tuple(dict.fromkeys((*grant.rules, *(decided.rules if decided else ())))),
         )
         stream = effect_stream(effect.key)
         kept = await self._log.append([Draft(stream, intent)], expect={stream: 0}, by=wish.caller, guards=guards)
@@ -250,6 +275,7 @@ class EffectGate:
             return block
         try:
             await self._granted(wish.agent, wish.verb, wish.subject)
+            await self._paths.may_change(wish.agent, wish.verb, wish.subject)
         except Refused as no:
             over = over or no.message
         if not over:
@@ -330,6 +356,14 @@ def _principal(agent: str, subject: StreamId) -> str:
 
 def _stops(agent: str, verb: Verb) -> tuple[str, ...]:
     return scopes(agent=agent, repository=verb.repository_scope, service=verb.service_scope, branch=verb.branch_scope)
+
+
+def _with_paths(decision: Decision, verb: Verb, decided: Grant | None) -> Decision:
+    """The decision, and what was found of the commit's paths. None: it moves no branch."""
+    if decided is None or not isinstance(verb, PushBranch | LandCommit):
+        return decision
+    claim = Claim(text=f"decided on git's own trees: {decided.reason}"[:600], evidence=at_commit(verb.commit))
+    return decision.model_copy(update={"claims": (*decision.claims, claim)})
 
 
 def args_digest(verb: Verb) -> Digest:

@@ -15,17 +15,29 @@ from controller.adapters.anthropic_ import AnthropicModel
 from controller.adapters.edge_client import EdgeLink
 from controller.adapters.git_facts import FactsOptions, GitFacts
 from controller.adapters.grants import RbacGrants
+from controller.adapters.grants_paths import CommitPaths
 from controller.adapters.mcp_client import McpTools
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.adapters.workers import LocalWorkers
 from controller.agents.parts import SessionParts, SessionProgress
 from controller.agents.session import SessionRunner, checkpoints_in
 from controller.canary.court import InProcessCourt
+from controller.client_records import Records
 from controller.crew import Crew, Means, Surroundings, crew, opened_mounts
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft
 from controller.domain.events import ControllerStarted, Label, SessionStarted
-from controller.domain.ids import CONTROL, Digest, Repository, SessionId, delivery_stream, digest_of, session_stream
+from controller.domain.ids import (
+    CLIENTS,
+    CONTROL,
+    Digest,
+    Repository,
+    SessionId,
+    agent_stream,
+    delivery_stream,
+    digest_of,
+    session_stream,
+)
 from controller.domain.session import fold as fold_session
 from controller.embedded import Embedded, edge_config, embedded
 from controller.errors import ConfigError, Permanent, Temporary
@@ -169,6 +181,7 @@ async def controller(
         covered=covered_by(publication_of(plan), settings),
         runner=OffLoop(),
         clean=redactor.clean_text,
+        paths=commit_paths(record, world, settings, root),
     )
     means = Means(record, around(world, record, settings, root), gate, settings, mounts)
     at_work = crew(means, model_of(model, settings))
@@ -200,6 +213,21 @@ async def controller(
         await world.close()
         record.close()
         workers.leave()
+
+
+def commit_paths(record: Record, world: Embedded, settings: Settings, root: Path) -> CommitPaths:
+    """What the gate decides a commit's paths by: the badge of a session is that of its first entry."""
+    repository = settings.configured(root)
+    repositories = {repository.name: repository}
+    own = badges(record.log, repositories)
+    outside = Records(record.log, repositories, own, settings.bounded())
+
+    async def badge_of(session: str) -> Badge | None:
+        if session.startswith(CLIENTS):
+            return await outside.badge(session, record.clock.now())
+        return await own(session) if await record.log.stream(agent_stream(session)) is not None else None
+
+    return CommitPaths(record.authority, world.forge, repositories, badge_of, OffLoop())
 
 
 def covered_by(publication: Publication, settings: Settings) -> Callable[[int], Awaitable[None]]:

@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
+
+from prompts.seen import without_unseen
 
 LIMIT_BYTES = 30_000  # of one fenced text; the bound that tool results have as well
 LABEL = re.compile(r"[a-z0-9][a-z0-9 ._-]{0,59}")
 
 _LINE_ENDS = re.compile("\r\n?|[\u2028\u2029\u0085\v\f]")
 _COMMENT_END = re.compile("--!?>")
-_UNUSUAL = re.compile("[^\n\t -~]")
 _TAG = re.compile(r"<(?=\s*/?\s*(?:material|request)\b)", re.IGNORECASE)
-_UNSEEN_CATEGORIES = frozenset(
-    {"Cc", "Cf", "Cs", "Co", "Cn"}
-)  # control, format (zero-width, bidi, tags), surrogate, private, unassigned
-_VARIATION_SELECTORS = ((0xFE00, 0xFE0F), (0xE0100, 0xE01EF))  # combining, invisible, and able to carry a byte each
-_BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u034f\u2800")  # letters and marks that draw nothing
 
 
 def fence(text: str, label: str, *, limit_bytes: int = LIMIT_BYTES) -> str:
@@ -38,8 +33,7 @@ def fence_request(text: str, label: str, *, limit_bytes: int = LIMIT_BYTES) -> s
 
 def clean(text: str) -> str:
     """Without invisible characters and comments, and with one kind of line end. Cleaning twice is cleaning once."""
-    seen = _UNUSUAL.sub(lambda found: found[0] if _is_seen(found[0]) else "", _LINE_ENDS.sub("\n", text))
-    return _without_comments(seen)
+    return _without_comments(without_unseen(_LINE_ENDS.sub("\n", text)))
 
 
 def cut(text: str, limit_bytes: int) -> str:
@@ -73,9 +67,3 @@ def _without_comments(text: str) -> str:
         parts.append("[comment removed]")
         at = end.end()
     return "".join([*parts, text[at:]])
-
-
-def _is_seen(character: str) -> bool:
-    if character in _BLANKS or any(low <= ord(character) <= high for low, high in _VARIATION_SELECTORS):
-        return False
-    return unicodedata.category(character) not in _UNSEEN_CATEGORIES

@@ -2,8 +2,10 @@
 
 A policy that is asked about `src/../.github/x` answers for `src/` while the world acts on `.github/`. So nothing is
 ever rewritten here: a name is either already in the one accepted spelling, and comes back as it is, or it is refused
-with the id of the rule that it broke. What is accepted is a documented set of ASCII characters (no look-alikes, no
-second normal form, no percent or tilde tricks); a file that is named otherwise is a person's to touch.
+with the id of the rule that it broke. What is accepted of a path is a documented set of ASCII characters (no percent or
+tilde tricks) and the letters, marks and digits of every script in Unicode's composed form (NFC): nothing that is not
+seen, nothing that is ASCII in another dress, no word of two scripts, and no look-alike of a name that means something.
+Branches and configured names are ASCII. A file that is named otherwise is a person's to touch.
 
 Messages name the rule and never repeat the value: a refused name is somebody's free text, and refusals are logged in
 clear.
@@ -12,14 +14,27 @@ clear.
 from __future__ import annotations
 
 import re
+import unicodedata
+from functools import lru_cache
 from typing import NoReturn
 
 from controller.errors import Refused
+from rbac.lookalikes import has_mixed_word, looks_like
+from rbac.path_classes import classes_of
 
 PATH_CHARACTERS = r"A-Za-z0-9 ._@+=,()\[\]-"
 MAX_PATH, MAX_SEGMENT, MAX_BRANCH = 1024, 255, 200  # characters; the file systems' own bounds are 4096 and 255 bytes
 
+MAX_SEGMENT_BYTES = 255  # of UTF-8, as file systems have it
+LETTERS = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd"})  # letters, marks and digits
+# Letters and marks that draw nothing (Default_Ignorable_Code_Point), variation selectors and the blank braille cell.
+UNSEEN = frozenset((0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0, 0x2800)) | {
+    *range(0xFE00, 0xFE10),
+    *range(0xE0100, 0xE01F0),
+}
+
 _PATH = re.compile(f"[/{PATH_CHARACTERS}]+")
+_NOT_ASCII = re.compile("[^\x00-\x7f]+")
 _BRANCH = re.compile(r"[A-Za-z0-9/._=@-]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.IGNORECASE)
@@ -32,13 +47,46 @@ def path(raw: str) -> str:
     """A repository-relative file path, exactly as given. Raises Refused."""
     if not raw or len(raw) > MAX_PATH:
         _refuse("path/length", f"a path has 1 to {MAX_PATH} characters, this one has {len(raw)}")
-    if not _PATH.fullmatch(raw):
-        _refuse("path/characters", f"a path is made of [/{PATH_CHARACTERS}]")
+    if not is_spelt(raw.replace("/", "")):
+        _refuse("path/characters", f"a path is made of [/{PATH_CHARACTERS}] and of letters, marks and digits")
     if raw.startswith("/"):
         _refuse("path/absolute", "a path is relative to the repository")
     for segment in raw.split("/"):
         _segment(segment)
+    if not raw.isascii():
+        _in_one_dress(raw)
     return raw
+
+
+def is_spelt(text: str) -> bool:
+    """Whether every character is one that a path may have. Empty: yes, for it has no other."""
+    plain, beyond = _NOT_ASCII.sub("", text), _NOT_ASCII.findall(text)
+    if plain and not _PATH.fullmatch(plain):
+        return False
+    # A mark on an ASCII character, or before any, has no composed form: it is drawn over a name and is none of it.
+    return all(_is_letter(char) for run in beyond for char in run) and not any(_is_mark(run[0]) for run in beyond)
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char).startswith("M")
+
+
+@lru_cache(maxsize=8_192)
+def _is_letter(char: str) -> bool:
+    if unicodedata.category(char) not in LETTERS or ord(char) in UNSEEN:
+        return False
+    return not any(part.isascii() for part in unicodedata.normalize("NFKC", char))
+
+
+def _in_one_dress(raw: str) -> None:
+    """Letters beyond ASCII have one form, one script a word, and pass for no name that means something."""
+    if not unicodedata.is_normalized("NFC", raw):
+        _refuse("path/normal-form", "a path is in Unicode's composed form, NFC")
+    if has_mixed_word(raw):
+        _refuse("path/confusable", "a word of a path has letters of one script")
+    shown = looks_like(raw)
+    if ".git" in shown.split("/") or classes_of(shown) - classes_of(raw):
+        _refuse("path/confusable", "a path does not look like a name that runs code, steers agents or holds secrets")
 
 
 def _segment(segment: str) -> None:
@@ -46,7 +94,7 @@ def _segment(segment: str) -> None:
         _refuse("path/empty-segment", "a path has no empty segment and no trailing slash")
     if segment in {".", ".."}:
         _refuse("path/traversal", "a path has no dot segments")
-    if len(segment) > MAX_SEGMENT:
+    if len(segment) > MAX_SEGMENT or (not segment.isascii() and len(segment.encode()) > MAX_SEGMENT_BYTES):
         _refuse("path/length", f"a segment has at most {MAX_SEGMENT} characters")
     if segment[0] in " -" or segment[-1] in " .":
         # "-x" reads as an option; some file systems drop trailing dots and spaces, which makes "x." another name of "x"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controller.errors import Refused
 from rbac import canonical
 from rbac.catalogue import Need, Tool
+from rbac.lookalikes import looks_like
 from rbac.model import ANY_DELIVERY, DELIVERY, OWN_BRANCH, PROTECTED_BRANCH, Grant, Request, Served
 from rbac.path_classes import PathClass, is_in
 from rbac.patterns import matches, matches_any, protected_by_any
@@ -72,12 +73,17 @@ def facts_of(request: Request, grant: Grant, served: Served | None) -> Facts:
         paths_in_task=task is None or all(matches_any(task, path) for path in request.paths),
         path_never=_some_is(request.paths, rules.never, rules.never_classes),
         path_never_tainted=_some_is(request.paths, rules.never_tainted, rules.never_tainted_classes),
-        path_protected=any(protected_by_any(request.protected_paths, path) for path in request.paths),
+        path_protected=_some_is(request.paths, request.protected_paths, ()),
     )
 
 
 def _some_is(paths: tuple[str, ...], patterns: tuple[str, ...], classes: tuple[PathClass, ...]) -> bool:
-    return any(protected_by_any(patterns, path) or is_in(path, classes) for path in paths)
+    return any(protected_by_any(patterns, one) or is_in(one, classes) for path in paths for one in _shown(path))
+
+
+def _shown(path: str) -> tuple[str, ...]:
+    """The path, and what it looks like where that is something else: what protects a name protects its look-alikes."""
+    return (path,) if path.isascii() else (path, looks_like(path))
 
 
 def _is_protected(branch: str | None, served: Served | None) -> bool:

@@ -94,7 +94,7 @@ ROWS = (
         " docker-compose*.y*ml docker-bake.* Procfile Procfile.* *.service skaffold.y*ml",
     ),
     # --- steers agents ------------------------------------------------------------------------------------------------
-    Row(_C.STEERS_AGENTS, "the AGENTS.md convention", "AGENTS.md AGENT.md AGENTS.override.md .agents/ .agent/ .rules"),
+    Row(_C.STEERS_AGENTS, "the AGENTS.md convention", "AGENTS.md AGENTS.override.md .agents/ .agent/ .rules"),
     Row(_C.STEERS_AGENTS, "Claude Code: memory, settings, skills", "CLAUDE.md CLAUDE.local.md .claude/ SKILL.md"),
     Row(_C.STEERS_AGENTS, "MCP: servers that a project has clients start", ".mcp.json mcp.json"),
     Row(_C.STEERS_AGENTS, "Cursor", ".cursor/ .cursorrules .cursorignore .cursorindexingignore"),

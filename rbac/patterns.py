@@ -15,12 +15,11 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from rbac.canonical import PATH_CHARACTERS
+from rbac.canonical import PATH_CHARACTERS, is_spelt
 
 MAX_PATTERN = 300  # characters
 MAX_STARS = 40  # in one pattern; a `**` has two
 NEVER = r"(?!)"  # matches nothing
-_SEGMENT = re.compile(f"[*{PATH_CHARACTERS}]+")
 
 
 @lru_cache(maxsize=4096)
@@ -31,7 +30,7 @@ def check_pattern(pattern: str) -> str:
     if pattern.count("*") > MAX_STARS:
         raise ValueError(f"a pattern has at most {MAX_STARS} times *, found {pattern.count('*')}")
     for segment in pattern.split("/"):
-        if not _SEGMENT.fullmatch(segment) or segment in {".", ".."}:
+        if not segment or not is_spelt(segment.replace("*", "")) or segment in {".", ".."}:
             raise ValueError(f"pattern {pattern!r}: {segment!r} is no segment; use [{PATH_CHARACTERS}] with * and **")
         if "**" in segment and segment != "**":
             raise ValueError(f"pattern {pattern!r}: ** stands alone between slashes")

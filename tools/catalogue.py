@@ -57,7 +57,9 @@ def toolbelt(
         *WorkspaceBelt(
             workspaces.root_of, desk.readable, Runs(workspaces, desk, run_in_workspace, keeps), workspaces.ignored
         ).tools(),
-        *ForgeBelt(gate=gate, workspaces=workspaces, log=log, requests=requests, repositories=repositories).tools(),
+        *ForgeBelt(
+            gate=gate, desk=desk, workspaces=workspaces, log=log, requests=requests, repositories=repositories
+        ).tools(),
         *ForgeReadBelt(forge, log, page).tools(),
         *CiBelt(ci, gate, log, seals, page).tools(),
         *TelemetryBelt(telemetry, clock, log, repositories, page).tools(),

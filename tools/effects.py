@@ -16,7 +16,7 @@ from controller.domain.entry import Entry
 from controller.domain.events import EffectIntended
 from controller.domain.ids import Commit, EffectKey, effect_stream
 from controller.domain.verbs import PushBranch, Verb
-from controller.errors import Refused
+from controller.errors import PathRefused, Refused
 from controller.ports import Badge, Blocked, Done, Failed, Gate, Log, Outcome, Pending, ToolResult
 from controller.requests import Place
 from tools.belt import Call, NotPossible
@@ -51,6 +51,8 @@ class Effects:
                 on_behalf_of=badge.on_behalf_of or None,
                 sessions=tuple(link.stream for link in badge.chain),
             )
+        except PathRefused as no:
+            raise NotPossible(f"{verb.name} was refused: {no.message}") from no
         except Refused as no:
             raise NotPossible(f"{verb.name} was refused") from no
 

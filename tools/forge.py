@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from controller.domain.decision import Claim, Decision, at_entry, decide
 from controller.domain.entry import Entry
@@ -17,8 +18,10 @@ from controller.domain.ids import Branch, Commit, DeliveryId, Repository
 from controller.domain.verbs import CommentOnPullRequest, OpenPullRequest, PushBranch
 from controller.errors import Permanent
 from controller.ports import (
+    Allowed,
     Badge,
     Committed,
+    Denied,
     Done,
     Gate,
     Log,
@@ -37,6 +40,12 @@ MAX_COMMENT = 4_000
 MAX_REASON = 2_000
 
 
+class MayCommit(Protocol):
+    """The part of `ports.Desk` that a push asks."""
+
+    async def may_commit(self, session: str, files: Sequence[str], *, turn: int, index: int) -> Allowed | Denied: ...
+
+
 class ForgeBelt:
     """Pushes of one session follow each other: each expects the commit of the last one that its record knows of."""
 
@@ -44,12 +53,14 @@ class ForgeBelt:
         self,
         *,
         gate: Gate,
+        desk: MayCommit,
         workspaces: Workspaces,
         log: Log,
         requests: AgentRequests,
         repositories: Mapping[Repository, RepositoryConfig],
     ) -> None:
         self._effects = Effects(gate, log)
+        self._desk = desk
         self._workspaces = workspaces
         self._requests = requests
         self._repositories = repositories
@@ -71,6 +82,9 @@ class ForgeBelt:
             raise NotPossible(no.message) from no
         if made is None:
             raise NotPossible("nothing has been changed yet, so there is nothing to push")
+        may = await self._desk.may_commit(badge.session, made.files, turn=call.turn, index=call.index)
+        if isinstance(may, Denied):
+            raise NotPossible(may.reason)
         expect = await self._effects.pushed(call)
         verb = PushBranch(repository=badge.repository, branch=branch, commit=made.head, expect=expect)
         outcome = await self._effects.act(call, verb, _pushing(badge, verb, made))

@@ -25,12 +25,11 @@ from controller.domain.decision import Decision
 from controller.domain.ids import EffectKey, Repository
 from controller.domain.verbs import PushBranch
 from controller.errors import Refused
-from controller.ports import Allowed, Badge, Denied, Desk, Gate, Outcome, ToolDefinition, ToolResult
+from controller.ports import Allowed, Badge, Denied, Desk, Gate, Outcome, ToolDefinition, ToolResult, Touched
 from controller.provenance.identity import identity_of
 from tools.git_answers import NEVER_CACHED, drained, one, said, streamed
 from tools.git_asked import CHALLENGE, Asked, No, Service, asked, body, whole
 from tools.git_calls import (
-    DELETE_FILES,
     FAULTS,
     GIT_FETCH,
     GIT_PUSH,
@@ -49,7 +48,6 @@ from tools.git_plumbing import GitPlumbing, Offer, PushRequest, RefCommand, Tips
 PATH = "/git/"
 GIT_TURN = -2  # git counts no turns; its calls are counted here, apart from those of programs that count none over MCP
 MAX_FETCH_BYTES = 4 * 1024 * 1024  # of a request: 80,000 commits that the client has
-FEW_PATHS = 32  # are decided one by one, so that a refusal names the file
 MAX_CLEARED = 64  # sessions whose readable paths are remembered
 MAX_TRIES = 20  # of one and the same push, undone in between
 BRANCHES = "refs/heads/"
@@ -255,19 +253,11 @@ class GitDoor:
 
     async def _touched(self, badge: Badge, offer: Offer) -> tuple[str, ...]:
         """The rules by which every path was allowed. Raises _RefusedError."""
-        rules: dict[str, None] = {}
-        few = len(offer.written) + len(offer.deleted) <= FEW_PATHS
-        for tool, paths in ((WRITE_FILES, offer.written), (DELETE_FILES, offer.deleted)):
-            for batch in _batches(paths, 1 if few else PATHS_AT_ONCE):
-                try:
-                    call = await self._decide(badge, tool, dict(zip(WHICH, batch, strict=False)))
-                except _RefusedError as no:
-                    if len(batch) == 1:
-                        raise
-                    words = f"one of {len(batch)} files, {batch[0]} to {batch[-1]}, may not be changed"
-                    raise _RefusedError(words, no.rules) from no
-                rules |= dict.fromkeys(call.allowed.rules)
-        return tuple(rules)
+        touched = Touched(offer.written, offer.deleted)
+        decided = await self._desk.may_push(badge, touched, turn=GIT_TURN, index=next(self._index))
+        if isinstance(decided, Denied):
+            raise _RefusedError(decided.reason, decided.rules)
+        return decided.rules
 
     async def _moved(self, badge: Badge, branch: str, command: RefCommand, offer: Offer, rules: tuple[str, ...]) -> str:
         """Why the gate did not move the ref; "": it did, now or when the same push came before.

@@ -9,6 +9,7 @@ from typing import Any
 
 from controller.errors import ConfigError
 from controller.ports import Badge, Denied, Desk, ToolDefinition, ToolResult
+from prompts.seen import visible
 from tools.belt import Call, NotPossible, Tool, bounded
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Toolbox:
         if tool is None or isinstance(decided, Denied):
             return ToolResult(decided.reason if isinstance(decided, Denied) else "", error=True, refused=True)
         found = await _carried_out(tool, Call(badge, decided.arguments, turn, index))
-        result = ToolResult(bounded(found.text, self._result_bytes), found.error)
+        result = ToolResult(bounded(visible(found.text), self._result_bytes), found.error)
         self._desk.completed(badge, tool.definition, decided.arguments, decided, result, turn=turn, index=index)
         return result
 

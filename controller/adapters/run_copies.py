@@ -16,14 +16,14 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from controller.adapters.removal import remove
 from controller.errors import Permanent
-from controller.ports import RunCopy
+from controller.ports import LeftOut, RunCopy
 
 PREFIX = ".run-"  # no session's folder begins with a dot
 STALE_S = 86_400.0  # far above any run: whoever left it is dead
@@ -43,14 +43,14 @@ class _Entry:
 
 
 @asynccontextmanager
-async def run_copy(root: Path, left_out: Callable[[Sequence[str]], frozenset[str]]) -> AsyncIterator[RunCopy]:
+async def run_copy(root: Path, left_out: LeftOut) -> AsyncIterator[RunCopy]:
     """A copy of the tree at `root` beside it, without the files that `left_out` names. It is gone after the block.
 
     Raises Permanent for a tree past the bounds, and Unavailable when the copy cannot be removed.
     """
     await asyncio.to_thread(_sweep, root.parent)
     entries = await asyncio.to_thread(_entries, root)
-    without = left_out([one.path for one in entries if not stat.S_ISDIR(one.mode)])
+    without = await left_out([one.path for one in entries if not stat.S_ISDIR(one.mode)])
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=PREFIX, dir=root.parent))
     try:
         await asyncio.to_thread(_copied, root, place, [one for one in entries if one.path not in without])

@@ -16,10 +16,11 @@ from controller.domain.events import ModelCallReserved, ReplyRecorded, SessionEn
 from controller.domain.ids import MicroUsd, SessionId, digest_bytes
 from controller.domain.money import cost_of
 from controller.errors import Permanent, Unavailable
-from controller.ports import Committed, ModelReply, ModelRequest
+from controller.ports import Committed, Denied, ModelReply, ModelRequest
 from controller.provenance.trailers import session_trailers, title_of
 
 REASON_CHARS = 600
+NO_PLACE = -1  # turn and index of what is decided after the last turn
 INEXACT = "a recorded reply held a secret, which the log does not keep: what it did cannot be done again"
 
 # --- ask -------------------------------------------------------------------------------------------------------------
@@ -162,6 +163,10 @@ async def _kept(run: Run, ending: End) -> tuple[End, Committed | None]:
         committed = await run.bench.commit(message, book.state, book.turns, book.worked_at)
     except Permanent as error:
         return End("failed", error.message[:REASON_CHARS]), None
+    if committed is not None:
+        may = await run.parts.desk.may_commit(book.state.id, committed.files, turn=NO_PLACE, index=NO_PLACE)
+        if isinstance(may, Denied):
+            return End("failed", f"{may.reason} (rule {', '.join(may.rules)})"[:REASON_CHARS]), None
     if committed is None and ending.outcome == "done":
         return End("no_change", "the model finished and had changed nothing"), None
     return ending, committed

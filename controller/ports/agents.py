@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from controller.domain.events import Label
 from controller.domain.ids import Branch, Commit, Repository, StreamId, agent_stream
 from controller.domain.money import Usage
+from controller.ports.forge import Touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class RunCopy:
     left_out: tuple[str, ...]  # files that the session may not read
 
 
-LeftOut = Callable[[Sequence[str]], frozenset[str]]  # which of these files a copy is to be made without
+LeftOut = Callable[[Sequence[str]], Awaitable[frozenset[str]]]  # which of these files a copy is to be made without
 
 
 class RunCopies(Protocol):
@@ -241,7 +242,19 @@ class Desk(Protocol):
         """
         ...
 
-    def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
+    async def may_commit(self, session: str, files: Sequence[str], *, turn: int, index: int) -> Allowed | Denied:
+        """Whether the session's working copy, which changes these files, may become a commit.
+
+        Each file was decided when a tool wrote it; here they are decided again, as the tree has them. A refusal names
+        the file and is durable before this returns.
+        """
+        ...
+
+    async def may_push(self, badge: Badge, touched: Touched, *, turn: int, index: int) -> Allowed | Denied:
+        """The same of commits that the session made by itself and pushes: by what it has read until now."""
+        ...
+
+    async def unreadable(self, badge: Badge, paths: Sequence[str]) -> frozenset[str]:
         """Those of the files that this session could not read."""
         ...
 

@@ -32,7 +32,7 @@ from controller.domain.ids import (
 from controller.domain.queue import Queue, QueuePhase
 from controller.domain.sealed import Sealed
 from controller.domain.verbs import LandCommit, StartRun, run_key
-from controller.errors import Permanent
+from controller.errors import PathRefused, Permanent
 from controller.history.citing import in_clear, newest_of
 from controller.ports import Blocked, CiRun, Conflict, Done, Failed, Outcome, Pending, Ports
 from controller.provenance.log_places import audit_entry
@@ -168,9 +168,13 @@ async def land(q: Queue, ports: Ports) -> list[Draft]:
     )
     decision = (await _landing(q, ports, plan_, checked, first)).under(ports.caller.policy)
     key = EffectKey(f"land/{repository}/{plan_.tested}")
-    outcome = await ports.gate.act(
-        AGENT, verb, key=key, decision=decision, subject=q.stream, on_behalf_of=first.asked.asked_by
-    )
+    try:
+        outcome = await ports.gate.act(
+            AGENT, verb, key=key, decision=decision, subject=q.stream, on_behalf_of=first.asked.asked_by
+        )
+    except PathRefused as no:
+        reason = f"queue/path-refused: {no.message} (rule {', '.join(no.rules)})"
+        return [_evict(q, plan_.landing, first, plan_.heads[0], "refused", reason=reason, detail=None)]
     if isinstance(outcome, Failed):
         return [await _not_landed(q, ports, first, plan_, outcome.reason)]
     if not isinstance(outcome, Done):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from controller.agents.parts import SessionParts
@@ -10,9 +11,10 @@ from controller.canary.court import InProcessCourt
 from controller.desk import SessionDesk
 from controller.domain.entry import Caller
 from controller.domain.events import Label
+from controller.domain.ids import Repository
 from controller.domain.verbs import Port
-from controller.gate import EffectGate, Grants
-from controller.ports import Blobs, Hands, Lease, Log, Policy, Ports, Seals
+from controller.gate import EffectGate, Grants, Paths
+from controller.ports import Badge, Blobs, Forge, Hands, Lease, Log, Policy, Ports, RepositoryConfig, Seals
 from controller.sim.facts import SimFacts
 from controller.sim.limits import SimLimits
 from controller.sim.process import Process, ProcessHands, ProcessLease, ProcessLog
@@ -21,6 +23,10 @@ from controller.sim.world import SimWorld
 from rbac.decide import Authority
 
 ORIGIN = "flyball/simulated"  # of every simulated log: commits that name it are the same in every run
+
+
+BadgeOf = Callable[[str], Awaitable[Badge | None]]
+PathsBy = Callable[[Forge, Mapping[Repository, RepositoryConfig], BadgeOf], Paths]
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Shared:
     policy: Policy
     grants: Grants
     authority: Authority
+    paths: PathsBy  # what the gate decides a commit's paths by
     checkpoints: Checkpoints | None = None  # None: sessions keep none
 
 
@@ -54,9 +61,6 @@ def wire(world: SimWorld, shared: Shared, process: Process) -> Wired:
         "chat": world.chat,
     }
     hands: dict[Port, Hands] = {port: ProcessHands(hand, process) for port, hand in chosen.items()}
-    gate = EffectGate(
-        log=log, clock=world.clock, grants=shared.grants, hands=hands, worker=process.name, seals=shared.seals
-    )
     desk = SessionDesk(
         log=log,
         seals=shared.seals,
@@ -64,6 +68,16 @@ def wire(world: SimWorld, shared: Shared, process: Process) -> Wired:
         bounds=world.bounds,
         clock=world.clock,
         limits=SimLimits(world.clock),
+    )
+    tools = SimTools(log, desk, world.workspaces, world.repositories)
+    gate = EffectGate(
+        log=log,
+        clock=world.clock,
+        grants=shared.grants,
+        hands=hands,
+        worker=process.name,
+        seals=shared.seals,
+        paths=shared.paths(world.forge, world.repositories, tools.badge_of),
     )
     caller = Caller("service:controller", shared.grants.digest)
     ports = Ports(
@@ -94,7 +108,7 @@ def wire(world: SimWorld, shared: Shared, process: Process) -> Wired:
         seals=shared.seals,
         clock=world.clock,
         model=world.model,
-        tools=SimTools(log, desk, world.workspaces, world.repositories),
+        tools=tools,
         desk=desk,
         workspaces=world.workspaces,
         bounds=world.bounds,

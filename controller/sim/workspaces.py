@@ -96,12 +96,20 @@ class SimTools:
     repositories: Mapping[Repository, RepositoryConfig]
 
     async def belt(self, session: str, role: str) -> Belt:
+        badge = await self.badge_of(session)
+        if badge is None or badge.role != role:
+            raise Permanent(f"session {session} has not been started", "Let the author step start it")
+        self.desk.sign_in(badge)
+        return SimBelt(badge, self.desk, self.workspaces)
+
+    async def badge_of(self, session: str) -> Badge | None:
+        """None: it has not been started."""
         started = fold_session(SessionId(session), await self.log.read(session_stream(SessionId(session)))).started
         if started is None:
-            raise Permanent(f"session {session} has not been started", "Let the author step start it")
-        badge = Badge(
+            return None
+        return Badge(
             session=session,
-            role=role,
+            role=started.role,
             delivery=started.delivery,
             repository=started.repository,
             branch=started.branch,
@@ -111,8 +119,6 @@ class SimTools:
             on_behalf_of="",
             tainted=started.tainted,
         )
-        self.desk.sign_in(badge)
-        return SimBelt(badge, self.desk, self.workspaces)
 
 
 @dataclass

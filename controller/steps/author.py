@@ -22,11 +22,11 @@ from controller.domain.ids import (
 )
 from controller.domain.session import fold as fold_session
 from controller.domain.verbs import PushBranch
-from controller.errors import Permanent
+from controller.errors import PathRefused, Permanent
 from controller.history.citing import in_clear, maker_of
 from controller.ports import Conflict, Failed, Ports
 from controller.provenance.trailers import title_of, trailers
-from controller.steps.common import abandon, draft, overdue, push, unsettled, wait
+from controller.steps.common import abandon, draft, overdue, push, refused_path, unsettled, wait
 
 AGENT = "author"
 REVERTER = "responder"
@@ -153,7 +153,10 @@ async def _push(
     d: Delivery, ports: Ports, agent: str, branch: Branch, head: Commit, *, decision: Decision
 ) -> list[Draft] | None:
     """None: the branch is there."""
-    outcome = await push(d, ports, agent, branch, head, decision=decision)
+    try:
+        outcome = await push(d, ports, agent, branch, head, decision=decision)
+    except PathRefused as no:
+        return await abandon(d, ports, agent, f"author/path-refused: {refused_path(no)}")
     if isinstance(outcome, Failed):
         reason = "author/push-refused: the forge does not take the branch"
         return await abandon(d, ports, agent, reason, outcome.reason)
@@ -167,7 +170,7 @@ def _taking(d: Delivery, branch: Branch, head: Commit, maker: Maker | None) -> D
         f"Push the change of {d.id}?",
         "push",
         over={
-            "throw it away": "it is a change inside the task's paths",
+            "throw it away": "the gate takes it path by path, on git's own trees, or not at all",
             "push to main": "only the merge queue lands on main",
         },
         because=(

@@ -15,12 +15,12 @@ from controller.domain.entry import Draft
 from controller.domain.ids import Commit, Digest, canonical, delivery_stream
 from controller.domain.sealed import Sealed
 from controller.domain.verbs import StartRun, run_key
-from controller.errors import Permanent
+from controller.errors import PathRefused, Permanent
 from controller.history.citing import newest, newest_of
 from controller.ports import CiRun, Conflict, Done, Failed, Ports
 from controller.provenance.log_places import audit_entry
 from controller.provenance.trailers import merge_message
-from controller.steps.common import abandon, draft, overdue, push, unsettled, wait
+from controller.steps.common import abandon, draft, overdue, push, refused_path, unsettled, wait
 
 AGENT = "checker"
 FORGED = "ci/forged"
@@ -79,7 +79,10 @@ async def _start(d: Delivery, ports: Ports) -> list[Draft]:
 async def _push_rebased(d: Delivery, ports: Ports, change: e.ChangeAuthored) -> list[Draft] | None:
     """After a clean rebase the pull request's branch follows the new head. None: it is there."""
     following = _following(change).under(ports.caller.policy)
-    outcome = await push(d, ports, "author", change.branch, change.head, decision=following)
+    try:
+        outcome = await push(d, ports, "author", change.branch, change.head, decision=following)
+    except PathRefused as no:
+        return await abandon(d, ports, AGENT, f"check/path-refused: {refused_path(no)}")
     return None if outcome is None else await unsettled(d, ports, outcome)
 
 

@@ -21,6 +21,7 @@ from controller.domain.ids import (
 )
 from controller.domain.sealed import Sealed
 from controller.domain.verbs import ClosePullRequest, PushBranch, Tell
+from controller.errors import PathRefused
 from controller.history.citing import in_clear, maker_of, newest, opened
 from controller.ports import Blocked, Done, Failed, Outcome, Pending, Ports, Unknown
 
@@ -139,6 +140,11 @@ async def push(
     key = EffectKey(prefix + (now or NEW_BRANCH))
     subject = delivery_stream(d.id)
     return await ports.gate.act(agent, verb, key=key, decision=decision, subject=subject, on_behalf_of=d.asked.asked_by)
+
+
+def refused_path(no: PathRefused) -> str:
+    """What a delivery says of a commit that the gate did not take."""
+    return f"{no.message} (rule {', '.join(no.rules)})"
 
 
 async def close(d: Delivery, ports: Ports, number: int, why: str) -> bool:

@@ -57,6 +57,7 @@ class Expected(Closed):
     nothing: str = ""  # any answer will do if it does no harm; here stands why
     told: str = ""  # words in the answer, beside the above
     at_most_bytes: int | None = None  # None: any; else the answer has no more
+    runs: bool = False  # code is run, and nothing but that may show
     may_change: str = ""  # a folder of the stage in which something may have changed, and nobody the worse for it
     beside: int = 0  # entries of what is done to the session meanwhile, which are none of the refusal's
     kept: Literal["log", "turn", "theirs"] = "log"  # where a refusal is found afterwards: "theirs" is the other's log

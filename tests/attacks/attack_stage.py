@@ -6,6 +6,7 @@ data too: each verb of `before` is a row of attack_verbs, and is undone when the
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,11 +20,20 @@ from attack_verbs import VERBS
 from attack_wire import ANSWER_S, Answer, send
 from belt_kit import SHOP, World
 
+from controller.adapters.ci_execute import CiConfig
+from controller.adapters.ci_workspace import run_in_workspace
+from controller.adapters.sandbox import Sandbox
 from controller.domain.ids import Branch, DeliveryId, author_branch, session_of
 from controller.ports import Badge
 from rbac.load import SHIPPED
 from tools.gateway import Gateway
 
+BEST = asyncio.run(Sandbox.best())
+CONFIG = CiConfig(wall_s=60, environment=(("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),))
+TESTS = {
+    "tests/test_cart.py": "import pytest\n\n\nclass TestCart:\n    def test_total(self):\n        assert 1\n\n\n"
+    '@pytest.mark.parametrize(("a", "b"), [(1, 2)])\ndef test_total(a, b):\n    assert True\n'
+}
 SECRET = "secret that nobody may read"  # noqa: S105 - what attacks are after
 SECRETS = (SECRET, "total-secret")  # the second stands in a file that no grant lets an agent read
 # As they stand within a text in JSON.
@@ -118,7 +128,7 @@ class Stage:
 
 @asynccontextmanager
 async def staged(folder: Path) -> AsyncIterator[Stage]:
-    world = World(folder)
+    world = World(folder, run=_run, files=TESTS)
     (folder / "outside").mkdir()
     (folder / "outside" / "secret.txt").write_text(SECRET)
     gateway = Gateway(world.desk, world.toolbox)
@@ -128,6 +138,12 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
             yield Stage(world, folder, gateway, url, http, await _signed_in(world, 1))
     finally:
         await gateway.stop()
+
+
+async def _run(root: Path, target: str) -> str:
+    """As the embedded rung runs an agent's tests."""
+    command = (*CONFIG.command, target) if target else ()
+    return await run_in_workspace(root, command, sandbox=BEST, config=CONFIG)
 
 
 async def _signed_in(world: World, number: int) -> Session:

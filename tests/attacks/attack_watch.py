@@ -21,14 +21,14 @@ class Seen:
     runs: int
     entries: int
 
-    def differs_from(self, before: Seen) -> list[str]:
-        """What has changed since, in words; entries of the log apart."""
+    def differs_from(self, before: Seen, *, runs: bool = False) -> list[str]:
+        """What has changed since, in words; entries of the log apart. `runs`: one run is what was asked for."""
         paths = sorted(self.files.keys() | before.files.keys())
         changed = [f"{path} changed" for path in paths if self.files.get(path) != before.files.get(path)]
         if self.effects != before.effects:
             changed.append("an effect was recorded")
-        if self.runs != before.runs:
-            changed.append("tests were run")
+        if self.runs != before.runs + runs:
+            changed.append(f"{self.runs - before.runs} times tests were run")
         return changed
 
 

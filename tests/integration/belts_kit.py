@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pygit2
@@ -21,6 +22,7 @@ from controller.adapters.git_export import export
 from controller.adapters.git_store import Identity, create_bare, ref_value
 from controller.adapters.git_workspaces import GitWorkspaces
 from controller.adapters.grants import RbacGrants
+from controller.adapters.grants_paths import CommitPaths
 from controller.adapters.sandbox import Sandbox
 from controller.domain import events as e
 from controller.domain.bounds import Bounds
@@ -82,6 +84,7 @@ class Belts:
             BEST,
             {SHOP: CiConfig(environment=(("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),))},
         )
+        self.repositories = {SHOP: RepositoryConfig(SHOP, MAIN, "scripted", protected=(), allowed=("**",))}
         self.gate = EffectGate(
             log=self.log,
             clock=self.clock,
@@ -89,8 +92,8 @@ class Belts:
             hands={"forge": self.forge, "ci": self.ci},
             worker="worker-1",
             clean=self.seals.redactor.clean_text,
+            paths=CommitPaths(self.authority, self.forge, self.repositories, self.badge_of),
         )
-        self.repositories = {SHOP: RepositoryConfig(SHOP, MAIN, "scripted", protected=(), allowed=("**",))}
         self.requests = AgentRequests(
             log=self.log,
             seals=self.seals,
@@ -99,6 +102,10 @@ class Belts:
         )
 
     # --- who ---------------------------------------------------------------------------------------------------------
+
+    async def badge_of(self, session: str) -> Badge | None:
+        """As the session's own, whoever it is: the grants and the paths are what is decided here."""
+        return replace(self.author(), session=session)
 
     def author(self) -> Badge:
         return Badge(

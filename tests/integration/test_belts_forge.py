@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from controller.domain.delivery import Phase
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.ids import Branch, DeliveryId, EffectKey, Repository, delivery_stream
 from controller.domain.verbs import ClosePullRequest
-from controller.ports import Badge
+from controller.ports import Allowed, Badge
 from tools.belt import NotPossible, Tool
 from tools.forge import ForgeBelt
 from tools.forge_read import ForgeReadBelt
@@ -21,11 +22,20 @@ from tools.forge_read import ForgeReadBelt
 OTHER = DeliveryId("billing-1a2b3c")
 
 
+class Lets:
+    """The part of a desk that a push asks. What it decides is tested elsewhere."""
+
+    async def may_commit(self, session: str, files: Sequence[str], *, turn: int, index: int) -> Allowed:
+        del session, files, turn, index
+        return Allowed({}, ())
+
+
 class Offering(Belts):
     @property
     def tools(self) -> list[Tool]:
         belt = ForgeBelt(
             gate=self.gate,
+            desk=Lets(),
             workspaces=self.workspaces,
             log=self.log,
             requests=self.requests,

@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ async def opened(world: World) -> Belt:
 
 async def call(belt: Belt, name: str, index: int = 0, **arguments: Any) -> ToolResult:
     return await belt.call(name, arguments, turn=1, index=index)
+
+
+async def nothing(_: Sequence[str]) -> frozenset[str]:
+    return frozenset()
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -137,16 +142,16 @@ async def test_a_file_that_gitignore_names_is_refused_when_it_is_written(tmp_pat
 
 
 async def test_an_ignored_file_that_lies_in_the_working_copy_all_the_same_is_left_out_and_named(tmp_path: Path) -> None:
-    world = World(tmp_path, files={".gitignore": "*.log\nbuild/\n"})
+    world = World(tmp_path, files={"src/.gitignore": "*.log\nbuild/\n"})
     belt = await opened(world)
     await call(belt, "write_file", path="src/new.py", content="x = 1\n")
-    (world.root() / "t.log").write_text("x")
-    (world.root() / "build").mkdir()
-    (world.root() / "build" / "x.so").write_bytes(b"\x7fELF")
-    (world.root() / ".gitignore").write_text("")  # it is the base's that counts
+    (world.root() / "src/t.log").write_text("x")
+    (world.root() / "src/build").mkdir()
+    (world.root() / "src/build" / "x.so").write_bytes(b"\x7fELF")
+    (world.root() / "src/.gitignore").write_text("")  # it is the base's that counts
     told = (await call(belt, "git_push", branch=OWN)).text
-    assert "Left out, because .gitignore names them: build/x.so, t.log." in told
-    assert {"build/x.so", "t.log"}.isdisjoint(pushed(world))
+    assert "Left out, because .gitignore names them: src/build/x.so, src/t.log." in told
+    assert {"src/build/x.so", "src/t.log"}.isdisjoint(pushed(world))
 
 
 async def test_links_of_the_tree_are_copied_as_links_and_never_followed(tmp_path: Path) -> None:
@@ -158,7 +163,7 @@ async def test_links_of_the_tree_are_copied_as_links_and_never_followed(tmp_path
     (root / "a" / "run.sh").write_text("#!/bin/sh\n")
     (root / "a" / "run.sh").chmod(0o755)
     os.mkfifo(root / "pipe")
-    async with run_copy(root, lambda _: frozenset()) as copy:
+    async with run_copy(root, nothing) as copy:
         assert (copy.folder / "a" / "out").readlink() == tmp_path / "secret"
         assert (copy.folder / "to-folder").is_symlink()
         assert os.access(copy.folder / "a" / "run.sh", os.X_OK)
@@ -176,7 +181,7 @@ async def test_a_copy_that_a_dead_process_left_goes_with_a_later_run(tmp_path: P
     for folder in (root, stale, young):
         folder.mkdir()
     os.utime(stale, (time.time() - 100_000,) * 2)
-    async with run_copy(root, lambda _: frozenset()):
+    async with run_copy(root, nothing):
         assert not stale.exists()
         assert young.exists(), "a run that is under way is left alone"
 
@@ -189,6 +194,6 @@ async def test_a_copy_of_two_thousand_files_costs_less_than_a_second_of_cpu(tmp_
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("x = 1\n" * 500)
     before = time.process_time()
-    async with run_copy(root, lambda _: frozenset()):
+    async with run_copy(root, nothing):
         took = time.process_time() - before
     assert took < 1, took

@@ -16,6 +16,7 @@ from tempfile import mkdtemp
 from langgraph.checkpoint.memory import InMemorySaver
 
 from controller.adapters.grants import RbacGrants
+from controller.adapters.grants_paths import paths_by
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.agents.session import Saver
 from controller.domain.delivery import Delivery
@@ -109,7 +110,9 @@ class Simulation:
         grants = RbacGrants(authority())
         lease = SqliteLease(self.path, self.world.clock, inline=True)
         checkpoints = self._kept if self.keep_checkpoints else None
-        self.shared = Shared(self.log, lease, self.blobs, self.seals, POLICY, grants, authority(), checkpoints)
+        self.shared = Shared(
+            self.log, lease, self.blobs, self.seals, POLICY, grants, authority(), paths_by(authority()), checkpoints
+        )
         self.intake = Intake(log=self.log, seals=self.seals, standing=Everyone())
 
     def _kept(self) -> AbstractAsyncContextManager[Saver]:

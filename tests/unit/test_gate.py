@@ -34,8 +34,8 @@ from controller.domain.ids import (
     effect_stream,
 )
 from controller.domain.verbs import Ok, Port, PushBranch, Tell, Told, Verb
-from controller.errors import FlyballError, Permanent, Refused, Unavailable
-from controller.gate import EffectGate
+from controller.errors import FlyballError, PathRefused, Permanent, Refused, Unavailable
+from controller.gate import EffectGate, Grant
 from controller.ledger.sqlite import SqliteLog
 from controller.ports import Blocked, Done, Failed, Hands, Outcome, Pending, Unknown
 from rbac.decide import Authority
@@ -100,10 +100,28 @@ class StaleLog(SqliteLog):
         return []
 
 
+class SomePaths:
+    """What a commit changes, as a test has it. `no`: None lets every branch move."""
+
+    def __init__(self) -> None:
+        self.no: PathRefused | None = None
+        self.asked: list[tuple[str, Verb]] = []
+
+    async def may_change(self, agent: str, verb: Verb, subject: StreamId) -> Grant | None:
+        del subject
+        if not isinstance(verb, PushBranch):
+            return None
+        self.asked.append((agent, verb))
+        if self.no is not None:
+            raise self.no
+        return Grant(True, ("granted-in-repository",), "12 paths inside src/**")
+
+
 class Bench:
     """One log, one world, and as many workers as a test wants."""
 
     def __init__(self, log: type[SqliteLog] = SqliteLog) -> None:
+        self.paths = SomePaths()
         self.clock = HandClock()
         self.world = Outside()
         self.forbidden: Callable[[tuple[Draft, ...]], bool] = lambda _: False
@@ -131,6 +149,7 @@ class Bench:
             worker=name,
             gone=gone,
             covered=covered,
+            paths=self.paths,
         )
 
     async def dies_before_the_act(self, asked: Callable[[EffectGate], Any]) -> None:
@@ -512,3 +531,38 @@ async def test_the_world_is_told_the_words_without_what_must_not_go_out(bench: B
     assert [verb.text for verb in told if isinstance(verb, Tell)] == ["it is [redacted]"]
     assert isinstance(await tell(gate), Done), "the same words again are the same effect"
     assert isinstance(await tell(gate, verb=TELL.model_copy(update={"text": "it is [redacted]"})), Done)
+
+
+# --- paths ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_commit_with_a_refused_path_moves_no_branch_and_begins_no_effect(bench: Bench) -> None:
+    bench.paths.no = PathRefused("rbac/grants/author.yaml may not be changed", rules=("path-never-granted",))
+    with pytest.raises(PathRefused, match=r"author\.yaml") as refused:
+        await push(bench.worker("w1"))
+    assert refused.value.rules == ("path-never-granted",)
+    assert (bench.world.acts, await bench.effect(PUSH_KEY)) == ([], [])
+
+
+async def test_what_was_decided_of_the_paths_stands_in_the_recorded_decision(bench: Bench) -> None:
+    await push(bench.worker("w1"))
+    intent = (await bench.effect(PUSH_KEY))[0]
+    assert intent.decision.claims[-1].text == "decided on git's own trees: 12 paths inside src/**"
+    assert intent.decision.claims[-1].evidence == f"commit {PUSH.commit}"
+    assert bench.paths.asked, "asked before the intent"
+
+
+async def test_paths_are_decided_again_when_an_effect_is_taken_over(bench: Bench) -> None:
+    await bench.dies_before_the_act(push)
+    before = list(bench.world.acts)
+    bench.paths.no = PathRefused("AGENTS.md may not be changed", rules=("path-never-granted",))
+    outcome = await push(bench.worker("w2"))
+    assert isinstance(outcome, Failed)
+    assert bench.world.acts == before
+
+
+async def test_a_gate_that_nobody_gave_paths_moves_no_branch(bench: Bench) -> None:
+    gate = EffectGate(log=bench.log, clock=bench.clock, grants=_grants(), hands={"forge": bench.world}, worker="w1")
+    with pytest.raises(PathRefused, match="nobody here decides paths"):
+        await push(gate)
+    assert bench.world.acts == []

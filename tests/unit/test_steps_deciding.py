@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 from facts_kit import BY, sample
 
 from controller.adapters.grants import RbacGrants
+from controller.adapters.grants_paths import paths_by
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.domain import delivery as deliveries
 from controller.domain import events as e
@@ -75,7 +76,15 @@ class House:
         table = PolicyTable(TableParameters(owner="olga", protected=("ci/**",)))
         lease = SqliteLease(":memory:", self.world.clock, inline=True)
         shared = Shared(
-            self.log, lease, blobs, self.seals, table, RbacGrants(_authority()), _authority(), checkpoints=None
+            self.log,
+            lease,
+            blobs,
+            self.seals,
+            table,
+            RbacGrants(_authority()),
+            _authority(),
+            paths_by(_authority()),
+            checkpoints=None,
         )
         self.ports: Ports = wire(self.world, shared, Process("w1", self.world.clock)).ports
 

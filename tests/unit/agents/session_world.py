@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,7 +41,7 @@ from controller.errors import Permanent
 from controller.ledger.blobs import FileBlobs
 from controller.ledger.seals import LocalSeals
 from controller.ledger.sqlite import SqliteLog
-from controller.ports import Committed, ModelReply, ModelRequest, ToolResult, ToolSpec
+from controller.ports import Allowed, Committed, Denied, ModelReply, ModelRequest, ToolResult, ToolSpec
 
 BASE_FILES = {"shop/pricing.py": "PERCENT = 0\n", "ci/run": "pytest\n"}
 EFFECTS = frozenset({"git_push"})
@@ -203,6 +203,13 @@ class Gatekeeper:
             error=result.error,
         )
         self._kept.setdefault(turn, []).append((record, result.text))
+
+    async def may_commit(self, session: str, files: Sequence[str], *, turn: int, index: int) -> Allowed | Denied:
+        del session, index
+        if "ci/slipped-in" not in files:
+            return Allowed({}, ("yes",))
+        await self._refuse("git_push", {"files": list(files)}, turn)
+        return Denied("ci/slipped-in may not be changed", ("no",))
 
     async def turn_records(self, session: str, turn: int) -> tuple[CallRecord, ...]:
         kept = self._kept.pop(turn, [])

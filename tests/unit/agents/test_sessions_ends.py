@@ -53,6 +53,13 @@ async def ended(world: World, *, left: Left = Left.ENDED) -> SessionEnded:
     return last
 
 
+async def test_a_change_with_a_path_that_the_session_may_not_write_is_no_change_and_says_which(tmp_path: Path) -> None:
+    world = World(tmp_path, saying(calling(("write_file", {"path": "ci/slipped-in", "content": "x"})), Said("Done.")))
+    end = await ended(world)
+    assert (end.outcome, end.head, end.files) == ("failed", None, ())
+    assert end.reason == "ci/slipped-in may not be changed (rule no)"
+
+
 async def test_task_ends_done_with_its_commit_and_its_summary(tmp_path: Path) -> None:
     world = World(tmp_path, WHOLE_TASK)
     end = await ended(world)
