@@ -34,7 +34,10 @@ def server(root: Path) -> Server[dict[str, Any]]:
     async def any_file(_: Badge, __: str) -> bool:
         return True
 
-    belt = WorkspaceBelt(tree, any_file, no_tests)
+    async def none_ignored(*_: Any) -> frozenset[str]:
+        return frozenset()
+
+    belt = WorkspaceBelt(tree, any_file, no_tests, none_ignored)
     tools = {tool.definition.name: tool for tool in belt.tools()}
     badge = Badge("bench/1", "author", "bench", Repository("shop"), Branch("agent/bench/1"), Commit("0"), (), (), "")
 
