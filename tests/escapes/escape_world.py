@@ -259,7 +259,7 @@ def unharmed(folder: Path) -> list[str]:
 def without_filter() -> None:
     """The rung as it is, with a filter of system calls that lets everything through."""
     allowing = sandbox_seccomp.op(sandbox_seccomp.RETURN, sandbox_seccomp.ALLOW)
-    sandbox_rungs.deny_list = lambda _="": allowing
+    vars(sandbox_rungs)["deny_list"] = lambda: allowing
 
 
 def main(folder: Path, vehicle: str, rung: str) -> None:

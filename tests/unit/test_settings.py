@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from controller.cli import main
 from controller.commands.work import TEMPLATE
+from controller.demo.stage import write_settings
 from controller.domain.ids import NAME
 from controller.domain.money import PRICES
 from controller.embedded import edge_config
@@ -272,3 +273,13 @@ def test_what_an_instance_is_told_and_may_reach_is_refused_by_name(tmp_path: Pat
     text = f'[gateway]\nport = 7420\n[service]\nname = "shop"\nstart = ["x"]\n{lines}\n'
     with pytest.raises(ConfigError, match=said):
         edge_config(loaded(tmp_path, text), tmp_path, Folder(tmp_path / ".flyball"), None, 0)
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_demo_accepts_the_plain_rung_only_when_its_command_line_did(tmp_path: Path, *, accepted: bool) -> None:
+    write_settings(tmp_path, accept_plain=accepted)
+    assert load(tmp_path / "flyball.toml").sandbox.unsafe_accept_plain is accepted
+
+
+def test_help_of_the_demo_tells_how_it_runs_without_a_sandbox() -> None:
+    assert "--unsafe-accept-plain" in CliRunner().invoke(main, ["demo", "--help"]).output
