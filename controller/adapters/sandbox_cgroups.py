@@ -13,6 +13,7 @@ import functools
 import os
 import secrets
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +128,22 @@ def _works(base: Path, version: int, names: Sequence[str]) -> bool:
             _bound(probe, version, names, Limits())
             joined = subprocess.run(JOIN, stdin=subprocess.DEVNULL, cwd=probe, capture_output=True, check=False)
         finally:
-            probe.rmdir()
+            _gone(probe)
     except OSError:
         return False
     return joined.returncode == 0
+
+
+def _gone(probe: Path) -> None:
+    """Raises `OSError` if the kernel does not let it go in time."""
+    deadline = time.monotonic() + REMOVED_WITHIN_S
+    while True:
+        try:
+            return probe.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
 
 
 def _bound(folder: Path, version: int, controllers: Iterable[str], limits: Limits) -> None:
