@@ -83,9 +83,9 @@ def _mounted(mountinfo: str, kind: str) -> Iterator[tuple[str, str, set[str]]]:
 
 
 def _candidates(point: str, shown: str, own: str) -> list[Path]:
-    """Our own group first; the whole mount where the mount shows another part of the tree than ours."""
-    inside = own.removeprefix(shown.rstrip("/")).strip("/")
-    return [path for path in (Path(point, inside), Path(point)) if path.is_dir()]
+    """Our own group, or the whole mount where the mount shows another part of the tree than ours."""
+    ours = Path(point, own.removeprefix(shown.rstrip("/")).strip("/"))
+    return [ours] if ours.is_dir() else [path for path in (Path(point),) if path.is_dir()]
 
 
 def _version_1(mountinfo: str, ours: Mapping[str, str]) -> dict[str, Path]:
