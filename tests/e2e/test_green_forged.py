@@ -11,6 +11,7 @@ from kit import State, begun, flyball, git, kill, repository, until
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 BASE = {
+    "flyball.toml": '[repository]\nname = "shop"\n',
     "app.py": "def price(): return 1\n",
     "tests/test_app.py": "from app import price\n\ndef test_price():\n    assert price() == 1\n",
     "tests/test_other.py": "def test_other():\n    assert 1 + 1 == 2\n",
@@ -54,11 +55,12 @@ def test_what_would_forge_green_waits_for_a_person_and_says_why(how: str, tmp_pa
         (repo / path).write_text(text)
     repository(repo)
     script = tmp_path / "script.yaml"
-    script.write_text(json.dumps([{"match": TASK, "turns": [{"text": "So.", "calls": calls}], "summary": "Done."}]))
+    book = {"match": TASK, "turns": [{"text": "So.", "calls": calls}], "summary": "Done."}
+    script.write_text(f"- {json.dumps(book)}\n")
     running = begun("run", TASK, "--repo", repo, "--script", script, cwd=repo, out=tmp_path / "said.txt")
     state = State(repo / ".flyball")
     try:
-        until(lambda: state.of_kind("RiskClassified", "Abandoned"), 200, (tmp_path / "said.txt").read_text())
+        until(lambda: state.of_kind("RiskClassified", "Abandoned"), 200, "it has a colour")
         classified = state.of_kind("RiskClassified")
         assert classified, (tmp_path / "said.txt").read_text()
         until(lambda: state.of_kind("ApprovalRequested", "SentBack"), 60, "people are asked, or the author")
