@@ -33,7 +33,10 @@ async def test_while_a_delivery_is_held_it_never_lands_whenever_the_hold_came(ph
         await sim.run_for(A_WHILE_S)
         assert meanwhile.done(v.LandCommit) == []
         assert sim.world.forge.repository(SHOP).branches[MAIN] == main
-        assert (await sim.delivery(delivery)).phase is Phase.CLEARED
+        held = await sim.delivery(delivery)
+        assert held.phase is Phase.CLEARED
+        assert held.waiting is not None
+        assert (held.waiting.waits_for, held.waiting.reason[:8]) == (e.WaitsFor.PERSON, "held by ")
         await sim.intake.act("olga", "release", delivery, event_id="release")
         assert await sim.run(), await sim.state()
         assert len(meanwhile.done(v.LandCommit)) == 1

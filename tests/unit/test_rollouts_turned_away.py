@@ -23,6 +23,7 @@ from controller.canary.exposing import expose, judge
 from controller.canary.living import watch
 from controller.canary.looking import step_start_ms
 from controller.canary.opening import open_release, start
+from controller.canary.restoring import restore
 from controller.canary.watching import Watch, alarm
 from controller.domain import events as e
 from controller.domain.counts import Totals
@@ -137,6 +138,16 @@ async def test_a_first_release_is_confirmed_without_a_bake_for_nobody_can_go_bac
     await trouble.append(RELEASES, *events)
     state = fold_rollout(RELEASES, entries(RELEASES, *events, at=trouble.now, seconds=0))
     assert isinstance(only(await watch(state, trouble.ports)), e.ReleaseConfirmed)
+
+
+async def test_a_first_release_that_failed_has_nowhere_to_go_back_to_and_is_a_persons(trouble: Trouble) -> None:
+    detail = await trouble.seals.seal("it answers 500")
+    failed = sample(e.RegressionFound, release=1, reason="it never became healthy", detail=detail, verdict=None)
+    stuck = only(await restore(fold_rollout(RELEASES, entries(RELEASES, *FIRST[:2], failed)), trouble.ports))
+    assert isinstance(stuck, e.RolloutStuck)
+    assert stuck.reason == "it never became healthy; there is no confirmed release to return to"
+    assert stuck.detail == detail
+    assert trouble.acts(RestoreTraffic) == 0
 
 
 def test_before_its_first_step_nothing_of_a_canary_is_left_out(trouble: Trouble) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.errors import ConfigError, FlyballError
+from controller.errors import ConfigError, FlyballError, Refused
 from rbac import canonical
 from rbac.cases import MAX_FILES, read
 from rbac.catalogue import TOOLS
@@ -123,6 +123,23 @@ def test_authority_counts_over_as_many_lenders_as_the_bound_says_and_no_more() -
         found = authority.decide(ask.model_copy(update={"chain": (ask,) * lenders}))
         assert ("chain/length" not in found.rules) is counted
         assert counted or not found.allowed
+
+
+@pytest.mark.parametrize(
+    ("field", "raw", "rule"),
+    [
+        ("repository", "Shop", "repository/name"),
+        ("own_repository", "shop.git", "repository/name"),
+        ("branch", "refs/heads/main", "branch/ref"),
+        ("own_branch", "main.lock", "branch/segment"),
+        ("environment", "Production", "environment/name"),
+        ("delivery", "shop/1", "delivery/name"),
+    ],
+)
+def test_a_call_with_a_second_spelling_of_any_name_is_refused_by_that_name(field: str, raw: str, rule: str) -> None:
+    with pytest.raises(Refused) as refused:
+        in_one_spelling(WRITE.model_copy(update={"paths": ("a",), field: raw}), TOOLS["write_file"])
+    assert refused.value.rules == (rule,)
 
 
 def test_a_call_that_names_no_branch_is_on_nobodys_branch() -> None:
