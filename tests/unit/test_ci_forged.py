@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from facts_kit import sample
 
 from controller.domain import events as e
 from controller.domain.change import BaseVerdict, TestFacts
@@ -17,6 +18,10 @@ from controller.domain.verbs import StartRun, run_key
 from controller.ports import CiRun, TestResult
 from controller.queue.table import refused_by_facts
 from controller.steps.check import results_of, verdict
+
+sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
+
+from facts_kit import sample  # noqa: E402
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 HEAD, BASE = Commit("a" * 40), Commit("b" * 40)
