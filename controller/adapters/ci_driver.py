@@ -19,6 +19,7 @@ It believes itself, the exit status that the kernel tells it, and nothing else.
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -122,6 +123,14 @@ def pretend_to_be(pytest: Any) -> None:
     sys.argv[0] = str(main.__file__ or pytest.__file__)
 
 
+def warm_up() -> None:
+    """What every session of pytest imports is imported once, before the first of them is forked."""
+    from _pytest.config import default_plugins
+
+    for name in default_plugins:
+        importlib.import_module(f"_pytest.{name}")
+
+
 def main() -> None:
     results = Results(int(os.environ.pop(RESULTS_FD)))
     os.set_inheritable(results.pipe, False)
@@ -133,6 +142,7 @@ def main() -> None:
         print(f"No module named pytest ({wrong})")
         return
     del pytest
+    warm_up()
     protect(dumpable=False)
     gc.freeze()
     until = time.monotonic() + plan["wall_s"]

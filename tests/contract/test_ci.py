@@ -260,6 +260,31 @@ async def test_run_beyond_the_slots_is_queued_until_one_frees(tmp_path: Path) ->
     assert (await until(ci, second.run, is_finished)).state == "passed"
 
 
+async def test_run_against_a_base_knows_its_tests_from_the_bases_own_run(tmp_path: Path) -> None:
+    """The second delivery on: what tested the base before it landed has listed them."""
+    other = {**GREEN, "test_more.py": "def test_more():\n    pass\n"}
+    ci = LocalCi(
+        tmp_path,
+        Commits({HEAD: other, Commit("b" * 40): GREEN}).export,
+        BEST,
+        {SHOP: CiConfig(wall_s=60, environment=BARE)},
+    )
+    against = StartRun(repository=SHOP, commit=HEAD, base=Commit("b" * 40), attempt=2)
+    listed = await run_through(ci, against)
+    assert "the base's tests, listed" in listed.log
+    await run_through(ci, start("b" * 40))
+    known = await run_through(ci, against.model_copy(update={"attempt": 3}))
+    assert "the base's tests, listed" not in known.log
+    for run in (listed, known):
+        assert run.facts is not None
+        assert (run.state, run.facts.collected_base, run.facts.collected) == ("passed", 2, 3)
+        assert (run.facts.base_verdict, run.facts.vanished, run.facts.newly_skipped) == ("passed", (), ())
+        assert run.named == ("test_more.py::test_more",)
+    for worker in ci.workers:
+        await asyncio.to_thread(worker.wait, 10)
+    assert not (tmp_path / "runs" / known.run / "base").exists()
+
+
 async def test_too_many_unfinished_runs_are_refused_for_now(tmp_path: Path) -> None:
     ci = local_ci(tmp_path, WAITING, slots=1)
     ci.most_waiting = 1

@@ -167,8 +167,8 @@ FORGERIES: dict[str, dict[str, str]] = {
         "conftest.py": "import pytest\n\n@pytest.fixture(autouse=True)\ndef later():\n    pytest.skip('later')\n",
     },
     "code that skips where pytest looks on": {
-        "app.py": "import sys\n\n\ndef price():\n    if 'pytest' in sys.modules:\n        sys.modules['pytest'].skip('no')\n"
-        "    return 2\n"
+        "app.py": "import sys\n\n\ndef price():\n    if 'pytest' in sys.modules:\n"
+        "        sys.modules['pytest'].skip('no')\n    return 2\n"
     },
     "options: only collect": {"app.py": WRONG, "pytest.ini": "[pytest]\naddopts = --collect-only -q\n"},
     "options: only set up": {"app.py": WRONG, "pytest.ini": "[pytest]\naddopts = --setup-only\n"},
