@@ -60,6 +60,18 @@ def test_library_ends_merged_in_words_and_its_owner_is_offered_what_landed(libra
     verified(state.folder)
 
 
+def test_what_a_test_writes_while_the_agent_runs_it_never_lands(library: Path) -> None:
+    before = set(git(library, "ls-tree", "-r", "--name-only", "HEAD").split())
+    run_on(library, LIBRARY_TASK, SCRIPTS / "laundering.yaml")
+    landed = set(git(library, "ls-tree", "-r", "--name-only", "flyball/main").split())
+    assert landed - before == {"tests/test_separator.py"}
+    state = State(library / ".flyball")
+    runs = [call for e in state.of_kind("TurnRecorded") for call in e.body["calls"] if call["tool"] == "run_tests"]
+    assert runs, "the agent has run that test"
+    decided = [e.body["decision"]["claims"][-1]["text"] for e in state.of_kind("EffectIntended")]
+    assert "decided on git's own trees: 2 paths inside **" in decided
+
+
 def test_repository_needs_no_flyball_toml(library: Path) -> None:
     run_on(library, LIBRARY_TASK, SCRIPTS / "library.yaml")
     assert git(library, "show", "flyball/main:tests/test_separator.py")

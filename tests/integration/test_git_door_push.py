@@ -216,7 +216,7 @@ async def test_many_files_are_decided_together(site: Site) -> None:
     await site.commit(clone)
 
     async def act() -> None:
-        assert "src/payments/card.py\" is protected in this repository" in (await site.push(clone)).text
+        assert 'src/payments/card.py" is protected in this repository' in (await site.push(clone)).text
 
     await unchanged(site, act)
 

@@ -187,7 +187,7 @@ async def test_a_copy_that_a_dead_process_left_goes_with_a_later_run(tmp_path: P
 
 
 @pytest.mark.slow
-async def test_a_copy_of_two_thousand_files_costs_less_than_a_second_of_cpu(tmp_path: Path) -> None:
+async def test_a_copy_of_two_thousand_files_costs_less_than_three_seconds_of_cpu(tmp_path: Path) -> None:
     root = tmp_path / "copy"
     for at in range(2_000):
         file = root / f"package_{at % 50}" / f"module_{at}.py"
@@ -196,4 +196,4 @@ async def test_a_copy_of_two_thousand_files_costs_less_than_a_second_of_cpu(tmp_
     before = time.process_time()
     async with run_copy(root, nothing):
         took = time.process_time() - before
-    assert took < 1, took
+    assert took < 3, took
