@@ -55,7 +55,12 @@ async def test_what_waits_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(off_loop, "MAX_WAITING", 2)
     door, runner = threading.Event(), OffLoop(threads=1, within_s=AMPLE_S)
     begun = threading.Event()
-    first = asyncio.create_task(runner.run(lambda: begun.set() or door.wait(AMPLE_S)))
+
+    def waits() -> bool:
+        begun.set()
+        return door.wait(AMPLE_S)
+
+    first = asyncio.create_task(runner.run(waits))
     while not begun.is_set():  # noqa: ASYNC110 - a thread sets it
         await asyncio.sleep(0)
     waiting = [asyncio.create_task(runner.run(divmod, 4, 2)) for _ in range(2)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -290,7 +290,7 @@ async def test_nothing_that_a_session_says_is_taken_down_once_it_is_revoked(desk
     await desk.merged(FIRST)
     badge = await desk.session()
     place = at(badge, 0)
-    acts = {
+    acts: dict[str, Callable[[], Awaitable[object]]] = {
         "hold": lambda: desk.requests.hold(place, [FIRST], "wait", WHY),
         "stop": lambda: desk.requests.stop(place, SERVICE, WHY),
         "revert": lambda: desk.requests.revert(place, FIRST, "it is bad"),
