@@ -91,7 +91,7 @@ def become_tests(
     watch = Watch(root, plan["watched"]) if wanted["watch"] else None
     if watch is not None:
         watch.install()
-    orders = Wanted(wanted["only"], skipped if wanted["listing"] else None)
+    orders = Wanted(wanted["only"], skipped if wanted["listing"] else None, past_errors=wanted["past_errors"])
     sys.argv[1:] = plan["args"]
     code = pytest.main(plan["args"], plugins=[Reporter(channel, secret, root, orders, watch)])
     sys.exit(int(code))

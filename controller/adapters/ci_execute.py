@@ -258,7 +258,16 @@ def _session(
     """`tree=None`: the tree as it lies there. `only=None`: every test."""
     where = str(tree) if tree else None
     title = TITLES[name] if name != HEAD or tree else ""
-    return {"name": name, "tree": where, "only": only, "watch": watch, "listing": listing, "title": title}
+    return {
+        "name": name,
+        "tree": where,
+        "only": only,
+        "watch": watch,
+        "listing": listing,
+        "title": title,
+        # The base may test what the head has taken away: that module fails, and no other is spared for it.
+        "past_errors": name == BASES_TESTS,
+    }
 
 
 def _executed(ran: Ran, results: Results, judged: Judged) -> Executed:

@@ -43,11 +43,11 @@ class Wanted:
     """Which tests run.
 
     `only`: those of these files, relative to the tree; None: all. `listed`: everything is listed, and these run; None:
-    what is listed runs.
+    what is listed runs. `past_errors`: a file that cannot be collected does not keep the others from running.
     """
 
-    def __init__(self, only: list[str] | None, listed: list[str] | None) -> None:
-        self.only, self.listed = only, listed
+    def __init__(self, only: list[str] | None, listed: list[str] | None, *, past_errors: bool = False) -> None:
+        self.only, self.listed, self.past_errors = only, listed, past_errors
 
 
 class Reporter:
@@ -57,6 +57,7 @@ class Reporter:
         self.channel, self.secret, self.root, self.watch = channel, secret, root, watch
         self.only = None if wanted.only is None else {f"{root}/{name}" for name in wanted.only}
         self.wanted = None if wanted.listed is None else set(wanted.listed)
+        self.past_errors = wanted.past_errors
         self.pid = os.getpid()  # a test that forks does not speak for its parent
         self.numbers: dict[Any, int] = {}
         self.phases: list[Any] = []  # reports of the test that is running
@@ -84,6 +85,8 @@ class Reporter:
         """Every test runs in this process: what workers of xdist report would be the word of a process further on."""
         if hasattr(config.option, "numprocesses"):
             config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
+        if self.past_errors:
+            config.option.continue_on_collection_errors = True
         yield
 
     @hook(tryfirst=True)

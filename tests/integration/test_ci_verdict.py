@@ -100,6 +100,34 @@ async def test_deleted_test_still_runs_and_is_missed(tmp_path: Path) -> None:
     assert [line.test for line in run.tests] == ["test_other.py::test_other", "test_other.py::test_host"]
 
 
+async def test_code_removed_with_its_tests_fails_those_alone(tmp_path: Path) -> None:
+    """As a revert does: the base's test module cannot even be imported, and all others are run."""
+    base = {
+        **SHOP,
+        "loyalty.py": "def tier():\n    return 1\n",
+        "test_loyalty.py": "import loyalty\n\n\ndef test_tier():\n    assert loyalty.tier() == 1\n",
+    }
+    known = Collected((*TESTS, "test_loyalty.py::test_tier"), KNOWN.skipped)
+    gone = {"shop.py": "def price():\n    return 2 - 1\n", "loyalty.py": None, "test_loyalty.py": None}
+    run = await compared(tmp_path, gone, base, known)
+    assert (run.state, run.reason, found(run)) == (
+        RunState.PASSED,
+        "",
+        (BaseVerdict.FAILED, (clear_name("test_loyalty.py"),)),
+    )
+    assert run.facts is not None
+    assert (run.facts.ran, run.facts.executed, run.facts.tripwire) == (2, Proof.PROVEN, True)
+    assert run.facts.vanished == (clear_name("test_loyalty.py::test_tier"),)
+
+
+async def test_module_of_both_that_cannot_be_collected_fails_the_head(tmp_path: Path) -> None:
+    broken = {"shop.py": "def cost():\n    return 1\n", "test_new.py": "def test_new():\n    pass\n"}
+    base = {**SHOP, "test_shop.py": "from shop import price\n\n\ndef test_price():\n    assert price() == 1\n"}
+    run = await compared(tmp_path, broken, base)
+    assert (run.state, found(run)) == (RunState.FAILED, (BaseVerdict.FAILED, (clear_name("test_shop.py"),)))
+    assert [line.test for line in run.tests if not line.passed] == ["test_shop.py"]
+
+
 async def test_configuration_of_tests_is_the_bases_in_its_own_verdict(tmp_path: Path) -> None:
     run = await compared(tmp_path, {**CHANGED, "conftest.py": "collect_ignore = ['test_shop.py']\n"})
     assert (run.state, found(run)[0]) == (RunState.PASSED, BaseVerdict.FAILED)
