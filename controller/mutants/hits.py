@@ -65,12 +65,15 @@ class Hits:
         found["lines"] = [[path_, line, sorted(tests)] for (path_, line), tests in self.lines.items()]
         found["files"] = [self.paths.get(test, "") for test in self.tests]
         found["shared"] = sorted(self.shared)
-        found["modules"] = sorted(self._foreign())
+        found["modules"] = self._foreign()
         with open(path, "w", encoding="utf-8") as file:
             json.dump(found, file)
 
     def _foreign(self) -> list[str]:
-        """What was imported and does not lie in the tree: it may be imported before the tests are."""
+        """What was imported and does not lie in the tree: it may be imported before the tests are.
+
+        In the order of the imports: `asyncio` before `_asyncio`, or a package is left with half of its functions.
+        """
         tree = os.path.realpath(os.getcwd()) + os.sep
         modules = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
         return [name for name, file in modules if file and not os.path.realpath(file).startswith(tree)]

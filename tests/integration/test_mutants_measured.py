@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -241,3 +243,18 @@ async def test_local_ci_measures_the_change_between_two_commits_beside_its_tests
     assert run.mutants.measured
     assert {one.line for one in run.mutants.survivors} == {3}
     assert [path.name for path in (tmp_path / "ci" / "runs" / run.run).iterdir() if path.is_dir()] == []
+
+
+def test_what_is_imported_ahead_of_the_tests_works_as_if_they_had_imported_it(tmp_path: Path) -> None:
+    """`_asyncio` before `asyncio` leaves a loop without its current task: then no run could begin warm."""
+    report = tmp_path / "hits.json"
+    uses = "import asyncio\nfrom controller.mutants.hits import Hits\nHits({}).write(sys.argv[1])\n"
+    warm = (
+        "import json\nfrom controller.mutants.session import Session\n"
+        "Session(0, 0)._preload(json.load(open(sys.argv[1]))['modules'])\nimport asyncio\n"
+        "async def main():\n    assert asyncio.current_task() is not None\nasyncio.run(main())\n"
+    )
+    root = str(Path(__file__).parents[2])
+    for code in (uses, warm):
+        start = f"import sys\nsys.path.insert(0, {root!r})\n{code}"
+        subprocess.run([sys.executable, "-P", "-c", start, str(report)], cwd=tmp_path, check=True, timeout=60)
