@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -165,16 +164,6 @@ class RunFolder:
     def lock(self) -> int | None:
         """An open, locked descriptor; whoever inherits it keeps the lock. None: somebody holds it."""
         return try_lock(self.path / "lock")
-
-
-def remove(folder: Path) -> None:
-    """All of it, folders that a test has made unreadable included. Nothing there: nothing happens."""
-    for base, folders, _ in os.walk(folder):
-        for name in folders:
-            if not (below := Path(base, name)).is_symlink():
-                below.chmod(0o700)
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 def try_lock(path: Path) -> int | None:

@@ -21,8 +21,9 @@ from typing import Any
 
 import controller
 from controller.adapters.ci_execute import CiConfig
-from controller.adapters.ci_folder import Progress, RunFolder, now, remove
+from controller.adapters.ci_folder import Progress, RunFolder, now
 from controller.adapters.ci_results import RunState
+from controller.adapters.removal import remove
 from controller.adapters.sandbox import Sandbox
 from controller.domain.ids import Commit, EffectKey, Repository
 from controller.domain.verbs import RunStarted, StartRun, Verb

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from controller.adapters.ci_execute import Base, CiConfig, Executed, execute
-from controller.adapters.ci_folder import Found, Progress, RunFolder, now, remove, slot
+from controller.adapters.ci_folder import Found, Progress, RunFolder, now, slot
 from controller.adapters.ci_mutants import measure
 from controller.adapters.ci_results import RunState
 from controller.adapters.ci_verdict import Collected
+from controller.adapters.removal import remove
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
 from controller.domain.change import MutantFacts

@@ -21,6 +21,7 @@ from controller.adapters.edge_artefact import artefact_folder, stored
 from controller.adapters.edge_config import ServiceSettings, filled
 from controller.adapters.edge_environment import plain_environment
 from controller.adapters.edge_state import BuildRecord
+from controller.adapters.removal import remove
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_doors import place_of
 from controller.adapters.sandbox_rungs import Limits
@@ -40,12 +41,15 @@ async def build(settings: ServiceSettings, commit: Commit, store: Path, sandbox:
         raise Permanent(f"{commit!r} is no commit id", "Give all 40 hexadecimal digits")
     await asyncio.to_thread(store.mkdir, parents=True, exist_ok=True)
     isolation = sandbox.isolation
-    with tempfile.TemporaryDirectory(dir=store.parent, prefix="build-", ignore_cleanup_errors=True) as folder:
-        source, out = (_made(Path(folder, name)) for name in ("source", "out"))
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=store.parent, prefix="build-"))
+    try:
+        source, out = (_made(folder / name) for name in ("source", "out"))
         await _export(settings.git_dir, commit, source)
         if settings.build is not None:
             isolation = await _run_build(settings, settings.build, source, out, sandbox)
         artefact = await asyncio.to_thread(stored, source if settings.build is None else out, store)
+    finally:
+        await asyncio.to_thread(remove, folder)
     took = round((time.monotonic() - began) * 1000)
     return BuildRecord(artefact=artefact, duration_ms=took, isolation=isolation)
 
@@ -153,5 +157,5 @@ def pruned(builds: dict[str, BuildRecord], used: set[Digest], most: int, store: 
     newest = dict(list(builds.items())[-most:])
     kept = {key: record for key, record in builds.items() if key in newest or record.artefact in used}
     for gone in {record.artefact for record in builds.values()} - {record.artefact for record in kept.values()}:
-        shutil.rmtree(artefact_folder(store, gone), ignore_errors=True)
+        shutil.rmtree(artefact_folder(store, gone), ignore_errors=True)  # ours, and bounded in depth
     return kept

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
+import json
+import re
 import stat
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Iterable, Mapping
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -24,6 +27,7 @@ from controller.errors import Permanent
 LARGEST_SECRET_BYTES = 32 << 10
 STORE_WITHIN_S = 10.0
 SHORTEST_FOUND = 4  # characters: what is shorter stands in texts by chance
+SHORTEST_INSIDE = 12  # likewise, of a text in a JSON document
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 
 
@@ -75,14 +79,25 @@ async def _printed(where: str, source: SecretSource) -> bytes:
         raise Permanent(f"{where}: {program} cannot be started ({error.strerror})", "Correct the command") from error
     try:
         async with asyncio.timeout(STORE_WITHIN_S):
-            content, _ = await process.communicate()
+            content = await _up_to_the_bound(process)
     except TimeoutError as error:
         raise Permanent(f"{where}: {program} did not answer within {STORE_WITHIN_S:g} s", "Run it by hand") from error
     finally:
         if process.returncode is None:
             process.kill()
-    if process.returncode != 0:
+    if process.returncode != 0 and len(content) <= LARGEST_SECRET_BYTES:
         raise Permanent(f"{where}: {program} ended with exit code {process.returncode}", "Run it by hand")
+    return content
+
+
+async def _up_to_the_bound(process: Process) -> bytes:
+    """And one byte more, for whoever looks at the length; the process is over then."""
+    content = b""
+    while process.stdout and (piece := await process.stdout.read(LARGEST_SECRET_BYTES + 1 - len(content))):
+        content += piece
+    if len(content) > LARGEST_SECRET_BYTES and process.returncode is None:
+        process.kill()
+    await process.wait()
     return content
 
 
@@ -116,9 +131,30 @@ def longest_piece(secrets: Mapping[str, str]) -> int:
 
 
 def _pieces(value: str) -> set[str]:
-    parts = {value, *value.splitlines(), *_password(value)}
-    spelled = {way for part in parts for way in _spellings(part)}
+    spelled = {way for part in _parts(value) for way in _spellings(part)}
     return {piece for piece in spelled if len(piece) >= SHORTEST_FOUND}
+
+
+def _parts(value: str) -> set[str]:
+    """What a program may say of it: the whole, its lines, a URL's password, and the texts of a key file in JSON."""
+    texts = {value, *_texts_in(value)}
+    return {part for text in texts for part in (text, *text.splitlines(), *_password(text))}
+
+
+def _texts_in(value: str) -> Iterator[str]:
+    """Such as the private key of a service account; short texts in there (`type`, a region) are no secrets."""
+    try:
+        left = [json.loads(value)]
+    except (ValueError, RecursionError):
+        return
+    while left:
+        match left.pop():
+            case str(text) if len(text) >= SHORTEST_INSIDE:
+                yield text
+            case list(inner):
+                left += inner
+            case dict(inner):
+                left += inner.values()
 
 
 def _password(value: str) -> Iterable[str]:
@@ -129,8 +165,18 @@ def _password(value: str) -> Iterable[str]:
     return (password, unquote(password)) if password else ()
 
 
-def _spellings(part: str) -> Iterable[str]:
-    yield part
-    yield repr(part)[1:-1]
-    yield quote(part, safe="")
-    yield base64.b64encode(part.encode()).decode()
+def _spellings(part: str) -> Iterator[str]:
+    """As languages, URLs, JSON and HTML write it, in hexadecimal, and in base64 wherever in a longer text it begins."""
+    raw = part.encode()
+    yield from (part, repr(part)[1:-1], json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1])
+    for encoded in (quote(part, safe=""), quote(part), quote_plus(part)):
+        yield from (encoded, _in_lower_case(encoded))
+    yield from (html.escape(part), raw.hex(), raw.hex().upper())
+    for before in range(3):
+        begin, end = -(-8 * before // 6), 8 * (before + len(raw)) // 6  # the characters that depend on the part alone
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(bytes(before) + raw).decode()[begin:end]
+
+
+def _in_lower_case(encoded: str) -> str:
+    return re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)

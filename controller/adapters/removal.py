@@ -7,7 +7,7 @@ from pathlib import Path
 
 from controller.errors import Unavailable
 
-REMOVE_TIMEOUT_S = 60.0
+REMOVE_TIMEOUT_S = 120.0
 
 
 def remove(place: Path) -> None:
@@ -15,13 +15,21 @@ def remove(place: Path) -> None:
     if not place.parent.is_dir():
         return
     if _rm(place):
-        subprocess.run(["chmod", "-R", "u+rwX", "--", str(place)], capture_output=True, timeout=REMOVE_TIMEOUT_S)
+        _said(["chmod", "-R", "u+rwX", "--", str(place)])
         left = _rm(place)
         if left:
-            raise Unavailable(f"the working copy {place} cannot be removed: {left}", "Remove it by hand")
+            raise Unavailable(f"the folder {place} cannot be removed: {left[-500:]}", "Remove it by hand")
 
 
 def _rm(place: Path) -> str:
     """What rm complained about; empty: it is gone."""
-    done = subprocess.run(["rm", "-rf", "--", str(place)], capture_output=True, text=True, timeout=REMOVE_TIMEOUT_S)
-    return done.stderr.strip() if done.returncode else ""
+    return _said(["rm", "-rf", "--", str(place)])
+
+
+def _said(words: list[str]) -> str:
+    """Empty: it went well. Names in there are somebody else's, and need not be text."""
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=REMOVE_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"{words[0]} took longer than {REMOVE_TIMEOUT_S:g} s"
+    return ascii(done.stderr.decode(errors="replace").strip()) if done.returncode else ""

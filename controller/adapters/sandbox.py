@@ -215,9 +215,9 @@ class Sandbox:
                 heard = on_result or _nobody
                 timed_out, over = await attend(process, receive, output, heard, wall_s=bounds.wall_s, outgrown=watch)
         code, text = _exit_code(process.returncode), output.text()
-        if code == DID_NOT_START and "sandbox did not start" in text:
+        if code == DID_NOT_START and plan["no_start"] in text:
             way_out = "Look at what bubblewrap says here; without it on PATH the next weaker sandbox is used"
-            raise SandboxBroken(text.strip()[-400:], way_out)
+            raise SandboxBroken(text.replace(plan["no_start"], "sandbox did not start").strip()[-400:], way_out)
         if shut is not None:
             raise shut
         took = int((monotonic() - started) * 1000)

@@ -357,7 +357,7 @@ def main() -> None:
         die_with(kernel, plan["parent"], SIGKILL)
         enter(kernel, plan)
     except OSError as error:
-        os.write(2, f"sandbox did not start: {error}\n".encode())
+        os.write(2, f"{plan['no_start']}: {error}\n".encode())
     os._exit(DID_NOT_START)
 
 

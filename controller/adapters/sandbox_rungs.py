@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import resource
+import secrets
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,7 @@ def plan_of(rung: Rung, inside: Inside) -> dict[str, Any]:
         "cwd": INSIDE if shut_in else str(tree),
         "network": inside.network or inside.control >= 0,
         "seccomp": deny_list() if shut_in else b"",
+        "no_start": f"sandbox did not start ({secrets.token_hex(8)})",  # what the command cannot say in our place
     }
     if rung is Rung.NAMESPACES:
         plan |= _own_root(binds, inside)

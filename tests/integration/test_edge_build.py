@@ -67,6 +67,9 @@ def test_digest_sees_names_modes_and_contents_and_no_byte_code(tmp_path: Path) -
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "a.pyc").write_text("compiled")
     assert {digest_of_tree(tmp_path)} == seen
+    (tmp_path / "empty").mkdir()
+    assert digest_of_tree(tmp_path) not in seen
+    (tmp_path / "empty").rmdir()
     (tmp_path / "a").chmod(0o755)
     seen.add(digest_of_tree(tmp_path))
     (tmp_path / "a").rename(tmp_path / "b")
@@ -109,6 +112,19 @@ LEFT = {
         "os.mkdir(out + '/p'); os.symlink('..', out + '/p/q'); os.symlink('q/../..', out + '/p/r')",
         "'p/r' leads out of it",
     ),
+    "folders deeper than a stack": (
+        "os.chdir(out); [(os.mkdir('d'), os.chdir('d')) for _ in range(1500)]",
+        "more than (64|200) deep",
+    ),
+    "a path that no call takes": (
+        "os.chdir(out); [(os.mkdir('d' * 250), os.chdir('d' * 250)) for _ in range(20)]",
+        "path of more than 1,024 bytes",
+    ),
+    "a name that is no text": ("open(os.fsencode(out) + b'/\\xff', 'w')", "is not UTF-8"),
+    "more than it takes room for": (
+        "[os.truncate(os.open(f'{out}/{n}', os.O_CREAT | os.O_WRONLY), (1 << 30) - 1) for n in range(5)]",
+        "more than 4,294,967,296 bytes",
+    ),
 }
 
 
@@ -119,6 +135,37 @@ async def test_build_that_leaves_what_is_no_artefact_has_failed(kit: EdgeKit, tm
     with pytest.raises(Permanent, match=said):
         await build(kit.service, kit.commit(WELL), tmp_path / "store", BOX)
     assert names(tmp_path / "store") == set()
+
+
+async def test_folders_without_end_leave_nothing_of_the_build(kit: EdgeKit, tmp_path: Path) -> None:
+    deep = "import os, sys; os.chdir(sys.argv[1]); [(os.mkdir('d'), os.chdir('d')) for _ in range(3000)]"
+    building(kit, "{python}", "-c", deep, "{out}")
+    with pytest.raises(Permanent, match="deep"):
+        await build(kit.service, kit.commit(WELL), tmp_path / "edge" / "store", BOX)
+    assert names(tmp_path / "edge") == {"store"}
+
+
+COMPILED = """
+import os, py_compile, sys
+out, other = sys.argv[1], "/tmp/other.py"
+open(out + "/app.py", "w").write("print('as it says')")
+if len(sys.argv) > 2:
+    open(other, "w").write("print('another')")
+    py_compile.compile(other, out + "/__pycache__/app." + sys.implementation.cache_tag + ".pyc",
+                       invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+"""
+
+
+async def test_byte_code_of_another_source_does_not_hide_under_the_digest_of_a_clean_build(
+    kit: EdgeKit, tmp_path: Path
+) -> None:
+    commit = kit.commit(WELL)
+    building(kit, "{python}", "-c", COMPILED, "{out}", "poisoned")
+    poisoned = await build(kit.service, commit, tmp_path / "store", BOX)
+    building(kit, "{python}", "-c", COMPILED, "{out}")
+    clean = await build(kit.service, commit, tmp_path / "store", BOX)
+    assert clean.artefact == poisoned.artefact
+    assert names(artefact_folder(tmp_path / "store", clean.artefact)) == {"app.py"}
 
 
 async def test_what_a_build_leaves_is_ours_and_has_plain_modes(kit: EdgeKit, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from controller.adapters import sandbox_rungs
+from controller.adapters.removal import remove
 from controller.adapters.sandbox import Sandbox
+from controller.adapters.sandbox_disk import outgrown
 from controller.adapters.sandbox_rungs import Limits, Rung
 from controller.errors import FlyballError
 
@@ -130,7 +132,9 @@ for path in glob.glob("/proc/[0-9]*/environ"):
     parent = f"""
 import asyncio, os
 from pathlib import Path
+from controller.adapters.removal import remove
 from controller.adapters.sandbox import Sandbox
+from controller.adapters.sandbox_disk import outgrown
 from controller.adapters.sandbox_rungs import Rung
 box = Sandbox(Rung({str(isolated.rung)!r}))
 print(asyncio.run(box.run([{sys.executable!r}, "-c", {look!r}], tree=Path({str(tree)!r}))).output)
@@ -290,7 +294,9 @@ async def test_killed_controller_takes_the_command_along(sandbox: Sandbox, tree:
     parent = f"""
 import asyncio
 from pathlib import Path
+from controller.adapters.removal import remove
 from controller.adapters.sandbox import Sandbox
+from controller.adapters.sandbox_disk import outgrown
 from controller.adapters.sandbox_rungs import Rung
 box = Sandbox(Rung({str(sandbox.rung)!r}))
 def tell(line):
@@ -307,6 +313,31 @@ asyncio.run(box.run([{sys.executable!r}, "hold.py"], tree=Path({str(tree)!r}), o
     await nobody_holds(tree / "held")
     if sandbox.rung is Rung.PLAIN:
         await gone(Path((tree / "home").read_text()))
+
+
+async def test_command_cannot_say_that_its_sandbox_did_not_start(sandbox: Sandbox, tree: Path) -> None:
+    ran = await sandbox.run(python("print('sandbox did not start: no'); exit(125)"), tree=tree, limits=QUICK)
+    assert (ran.exit_code, ran.output) == (125, "sandbox did not start: no\n")
+
+
+DEEP = "import os, time; [(os.mkdir('d'), os.chdir('d')) for _ in range(2500)]; time.sleep(60)"
+EMPTY = "import os, time; [os.close(os.open(str(n), os.O_CREAT)) for n in range(3000)]; time.sleep(60)"
+
+
+async def test_folders_without_end_end_the_command(sandbox: Sandbox, tree: Path) -> None:
+    ran = await sandbox.run(python(DEEP), tree=tree, limits=QUICK)
+    remove(tree)
+    assert ran.over.startswith("it had made folders more than 200 deep")
+    assert not ran.timed_out
+
+
+async def test_files_without_a_byte_end_the_command(tree: Path) -> None:
+    watch = asyncio.create_task(outgrown([tree], most_bytes=1 << 30, most_entries=2_000))
+    async with asyncio.timeout(30):
+        writer = await asyncio.create_subprocess_exec(*python(EMPTY), cwd=tree)
+        assert (await watch).endswith("files, the bound is 2,000")
+    writer.kill()
+    await writer.wait()
 
 
 async def test_endless_output_is_cut_in_the_middle_with_a_note(sandbox: Sandbox, tree: Path) -> None:

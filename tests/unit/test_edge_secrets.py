@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
+import re
 import sys
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from pydantic import ValidationError
@@ -67,6 +70,12 @@ async def test_store_that_refuses_is_named_and_what_it_says_is_not(code: str, sa
     assert "s3cret" not in str(refused.value)
 
 
+async def test_store_that_prints_without_end_is_ended_at_the_bound() -> None:
+    endless = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
+    with pytest.raises(Permanent, match=r"service\.secrets\.TOKEN: the value is longer than"):
+        await value_of(command=(sys.executable, "-c", endless))
+
+
 async def test_store_that_is_not_there_is_named() -> None:
     with pytest.raises(Permanent, match=r"service\.secrets\.TOKEN: no-such-store cannot be started"):
         await value_of(command=("no-such-store",))
@@ -88,6 +97,38 @@ def test_no_text_says_a_secret_in_any_usual_spelling(spelled: str) -> None:
     assert "p@ss-w0rd" not in text
     assert "[secret DATABASE_URL]" in text
     assert text.endswith(": refused")
+
+
+ODD = 'a/b+"c" & d<é>?~z'
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        json.dumps(ODD)[1:-1],
+        json.dumps(ODD, ensure_ascii=False)[1:-1],
+        quote(ODD),
+        re.sub("%..", lambda found: found[0].lower(), quote(ODD)),
+        quote_plus(ODD),
+        html.escape(ODD),
+        ODD.encode().hex(),
+        ODD.encode().hex().upper(),
+        base64.urlsafe_b64encode(ODD.encode()).decode().rstrip("="),
+        *(base64.b64encode(f"{user}:{ODD}".encode()).decode() for user in ("a", "ab", "abc")),
+    ],
+)
+def test_a_secret_with_odd_characters_is_found_in_every_spelling(spelled: str) -> None:
+    text = without_secrets(f"refused: {spelled}", {"TOKEN": ODD})
+    assert "[secret TOKEN]" in text
+    assert len(text) < len("refused: [secret TOKEN]") + 12, text
+
+
+def test_texts_of_a_key_file_in_json_are_taken_out_one_by_one() -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\n-----END PRIVATE KEY-----\n"
+    document = json.dumps({"type": "service_account", "keys": [{"private_key": key, "region": "eu"}]})
+    text = without_secrets(f"bad key in eu:\n{key}\n{document}", {"ACCOUNT": document})
+    assert "MIIEvQ" not in text
+    assert text.startswith("bad key in eu:")
 
 
 def test_lines_of_a_secret_are_taken_out_one_by_one() -> None:
