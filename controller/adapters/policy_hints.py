@@ -22,6 +22,7 @@ HINTS = {
     "yellow/nothing-ran": "a test had run",
     "yellow/not-executed": "a test had run every changed file",
     "yellow/not-covered": "a test had run a changed line",
+    "yellow/exit-code-only": "CI had seen its tests run, or `policy.exit_code_is_green` were set",
     "yellow/no-tests": "it brought a test that asserts something new",
     "yellow/mutants-lived": "its tests noticed more of its broken lines",
     "yellow/mutants-not-measured": "its mutants could be measured",

@@ -137,6 +137,7 @@ TABLE = (
     Rule("yellow/nothing-ran", YELLOW, tests.nothing_ran),
     Rule("yellow/not-executed", YELLOW, tests.not_executed),
     Rule("yellow/not-covered", YELLOW, tests.not_covered),
+    Rule("yellow/exit-code-only", YELLOW, tests.exit_code_only),
     Rule("yellow/no-tests", YELLOW, facts.no_tests),
     Rule("yellow/mutants-lived", YELLOW, tests.mutants_lived),
     Rule("yellow/mutants-not-measured", YELLOW, tests.mutants_unmeasured),

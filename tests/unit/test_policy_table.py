@@ -242,6 +242,24 @@ async def test_what_ci_found_of_the_tests_speaks(
 
 
 @pytest.mark.parametrize(
+    ("role", "accepted", "rule"),
+    [
+        (Role.SOURCE, False, "yellow/exit-code-only"),
+        (Role.TEST, False, "yellow/exit-code-only"),
+        (Role.DOCS, False, None),
+        (Role.SOURCE, True, None),
+    ],
+)
+async def test_an_exit_code_alone_makes_nothing_green_but_what_nobody_runs(
+    role: Role, accepted: bool, rule: str | None
+) -> None:
+    table = PolicyTable(PARAMETERS.model_copy(update={"exit_code_is_green": accepted}))
+    inputs = SMALL.model_copy(update={"tests": TestFacts(ran=1), "change": facts(("a", role))})
+    verdict = await table.classify(inputs)
+    assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
+
+
+@pytest.mark.parametrize(
     ("mutants", "required", "rule"),
     [
         ({"measured": True, "killed": 6, "survived": 4}, False, None),
