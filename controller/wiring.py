@@ -315,6 +315,7 @@ def facts_options(settings: Settings) -> FactsOptions:
     return FactsOptions(
         build=(build,) if build else (),
         start=(service.start,) if service else (),
+        test=settings.test.command,
         public=public,
     )
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from controller.domain.change import FileStatus, Role
 from controller.domain.secrets_found import secrets_in
-from controller.facts import config_parts, dependencies, tests_lines, tests_python
+from controller.facts import config_parts, dependencies, support, tests_lines, tests_python
 from controller.facts.config_parts import Part, Unreadable
 from controller.facts.definitions import Definitions, definitions_of
 from controller.facts.functions import TestFile
@@ -59,6 +59,7 @@ def analysis_of(tree: ChangedTree) -> Analysis:
     found = compared(tested, _context(sources, tree.task))
     touched = [*found.touched, *(one for file in tree.files for one in _added_unread(file, work))]
     weakened = [*found.weakened, *(one for file in tree.files for one in _data_changed(file, work))]
+    weakened += [one for file in tree.files for one in _support(file, work)]
     irreversible = [one for file in tree.files if _acts(work.roles[file.path]) for one in irreversible_steps(file)]
     interfaces = [one for file, old, new in sources for one in interfaces_removed(file, old, new, tree)]
     owners = Owners(tree.owners)
@@ -115,7 +116,10 @@ def _roles(file: ChangedFile, work: _Work) -> frozenset[Role]:
         roles = (roles - set(_ROLE_OF_PART.values())) | {
             _ROLE_OF_PART[part] for part in differing if part in _ROLE_OF_PART
         }
-    return roles | ({Role.RUNS_OUTSIDE} if file.path in work.tree.outside or file.was in work.tree.outside else set())
+    names = {file.path, file.was}
+    if names & set(work.tree.commanded):
+        roles = (roles - {Role.SOURCE}) | {Role.TEST_CONFIG}
+    return roles | ({Role.RUNS_OUTSIDE} if names & set(work.tree.outside) else set())
 
 
 def _acts(roles: frozenset[Role]) -> bool:
@@ -206,13 +210,29 @@ def _data_changed(file: ChangedFile, work: _Work) -> Iterator[Noted]:
     if was_test and not is_test(file.path) and file.before is not None:
         yield Noted(rule="weakened/test-file-left", path=file.path, words=file.former)
     unread_language = language is not None and Role.TEST in roles and file.before is not None and not _read(language)
-    if not unread_language and (language is not None or not roles & _DATA):
+    is_data = language is None and (roles & _DATA or file.former in work.tree.compared)
+    if not unread_language and not is_data:
         return
     snapshot = Role.SNAPSHOT in roles
     asked = dependencies.names(work.tree.task, _stem(file.path)) or (snapshot and "snapshot" in work.tree.task.lower())
     rule = "snapshot" if snapshot else "test-file" if unread_language else "test-data"
     gone = file.status is FileStatus.DELETED
     yield Noted(rule=f"weakened/{rule}-{'removed' if gone else 'changed'}", path=file.path, asked=asked)
+
+
+def _support(file: ChangedFile, work: _Work) -> Iterator[Noted]:
+    """What tests rest on in files that are none. A file that cannot be parsed has been noted as such."""
+    if file.unread or file.before is None:
+        return
+    try:
+        if Role.SOURCE in work.roles[file.path]:
+            for one in support.helpers_changed(file):
+                yield one.model_copy(update={"asked": dependencies.names(work.tree.task, _last(one.words))})
+        for source, want, line in support.examples_lost(file) if work.tree.doctests else ():
+            asked = Context(frozenset(), frozenset(), work.tree.task).states([want])
+            yield Noted(rule="weakened/example-changed", path=file.path, line=line, words=source, asked=asked)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        work.cannot("examples", file, error)
 
 
 def _added_unread(file: ChangedFile, work: _Work) -> Iterator[Noted]:

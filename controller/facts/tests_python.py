@@ -46,6 +46,12 @@ def tests_of(text: str) -> TestFile:
     return TestFile(tests, asserted, tuple(_file_off(tree)), 0, names, frozenset(_imported(tree)))
 
 
+def assertions_in(tree: ast.Module) -> list[Assertion]:
+    """Every `assert` statement of a module, wherever it stands; of calls none."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    return [_assertion(one.test, one.lineno, _strength(one.test), swallowed=False) for one in found]
+
+
 def _helpers(body: list[ast.stmt], tests: set[int]) -> Iterator[ast.stmt]:
     """What stands beside the tests and could be used by them, imports apart."""
     for node in body:
