@@ -15,7 +15,7 @@ from pygit2.enums import DeltaStatus, DiffFind, FileMode, ObjectType, SortMode
 
 from controller.adapters.git_outside import reached_by
 from controller.adapters.git_store import Store, commit_of
-from controller.adapters.git_tested import commanded, compared, runs_doctests
+from controller.adapters.git_tested import commanded, compared, is_pytest, runs_doctests
 from controller.confined import NotParsed, confined
 from controller.domain.change import (
     ChangeFacts,
@@ -61,7 +61,7 @@ class FactsOptions:
 
     build: tuple[tuple[str, ...], ...] = ()
     start: tuple[tuple[str, ...], ...] = ()
-    test: tuple[str, ...] = ()
+    test: tuple[str, ...] = ("python", "-m", "pytest")
     public: bool = True  # whether others use the interfaces of this repository's languages
 
 
@@ -101,6 +101,7 @@ class GitFacts:
             outside=outside,
             commanded=commanded((old.tree, new.tree), self._options.test),
             compared=compared(old.tree, [one.former for one in files if one.status is not FileStatus.ADDED]),
+            second_verdict=is_pytest(self._options.test),
             doctests=runs_doctests(old.tree, self._options.test),
             public=self._options.public,
             owners=_owners(old.tree),

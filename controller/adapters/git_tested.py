@@ -25,9 +25,10 @@ MOST_REACHED = 200
 SHORTEST_NAME = 3  # of a folder that a test names: a shorter one turns up in any text
 _WORD = re.compile(r"[\w@+./-]{1,200}")
 _PROGRAMS = (".py", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php")
-_RUNNERS = {"npm": "package.json", "yarn": "package.json", "pnpm": "package.json", "bun": "package.json"} | {
-    "make": "Makefile", "gmake": "Makefile"
-}  # fmt: skip
+_MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
+_RUNNERS = {"make": _MAKEFILES, "gmake": _MAKEFILES} | {
+    name: ("package.json",) for name in ("npm", "yarn", "pnpm", "bun")
+}
 _CONFIGS = ("pytest.ini", ".pytest.ini", "pytest.toml", "pyproject.toml", "tox.ini", "setup.cfg", "conftest.py")
 _RULE = re.compile(r"([\w./-]{1,100}(?:\s+[\w./-]{1,100}){0,20})\s*::?(?!=)\s*([^#=]*)")
 
@@ -51,6 +52,12 @@ def compared(base: pygit2.Tree, paths: Sequence[str]) -> tuple[str, ...]:
         return ()
     tests = "\n".join(_text(base, path) for path in _test_files(base))
     return tuple(path for path in data if _is_named(path, tests))
+
+
+def is_pytest(command: tuple[str, ...]) -> bool:
+    """Whether CI runs it under its own parent, with the base's tests as a second verdict."""
+    named = bool(command) and command[0].rpartition("/")[2] in {"pytest", "py.test"}
+    return named or command[1:3] == ("-m", "pytest")
 
 
 def runs_doctests(base: pygit2.Tree, command: tuple[str, ...]) -> bool:
@@ -96,9 +103,9 @@ def _named(tree: pygit2.Tree, text: str) -> Iterator[str]:
 def _runner(tree: pygit2.Tree, command: tuple[str, ...]) -> Iterator[str]:
     runner = command[0].rpartition("/")[2] if command else ""
     wanted = [word for word in command[1:] if not word.startswith("-") and word != "run"]
-    if (file := _RUNNERS.get(runner)) is not None:
-        text = _text(tree, file)
-        yield _script(text, wanted) if file == "package.json" else _recipe(text, wanted)
+    file = next((one for one in _RUNNERS.get(runner, ()) if _is_file(tree, one)), None)
+    if file is not None:
+        yield (_script if file == "package.json" else _recipe)(_text(tree, file), wanted)
 
 
 def _script(text: str, names: list[str]) -> str:
@@ -131,7 +138,7 @@ def _recipe(text: str, targets: list[str]) -> str:
 
 
 def _text(tree: pygit2.Tree, path: str) -> str:
-    """ "": no such file, or too large a one."""
+    """Empty: no such file, or too large a one."""
     if not _is_file(tree, path):
         return ""
     blob = tree[path]

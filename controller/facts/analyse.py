@@ -56,7 +56,7 @@ def analysis_of(tree: ChangedTree) -> Analysis:
     moved = [one for file in tree.files for one in _dependencies(file, work)]
     tested = [tests for file in tree.files if (tests := _tested(file, work)) is not None]
     sources = [source for file in tree.files if (source := _defined(file, work)) is not None]
-    found = compared(tested, _context(sources, tree.task))
+    found = compared(tested, _context(sources, tree))
     touched = [*found.touched, *(one for file in tree.files for one in _added_unread(file, work))]
     weakened = [*found.weakened, *(one for file in tree.files for one in _data_changed(file, work))]
     weakened += [one for file in tree.files for one in _support(file, work)]
@@ -184,13 +184,13 @@ def _defined(file: ChangedFile, work: _Work) -> Defined | None:
     return None if before is None or after is None else (file, before, after)
 
 
-def _context(sources: list[Defined], task: str) -> Context:
+def _context(sources: list[Defined], tree: ChangedTree) -> Context:
     """What is gone is defined nowhere in the changed sources any more; modules go with their files."""
     before = {_last(name) for _, old, _ in sources for name in old.bound}
     after = {_last(name) for _, _, new in sources for name in new.bound}
     before |= {_stem(file.former) for file, _, _ in sources if file.before is not None}
     after |= {_stem(file.path) for file, _, _ in sources if file.after is not None}
-    return Context(frozenset(before - after), frozenset(after - before), task)
+    return Context(frozenset(before - after), frozenset(after - before), tree.task, tree.second_verdict)
 
 
 def _last(name: str) -> str:

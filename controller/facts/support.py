@@ -1,4 +1,4 @@
-"""What tests rest on outside their own files: helpers that assert in a module of the program, and examples in its words.
+"""What tests rest on outside their own files: helpers in the program that assert, and examples in words.
 
 The base's own tests run against the head with the head's helpers, so a helper that has stopped asserting makes them
 pass. Seen are functions that raise AssertionError or call what asserts, everything in a module that imports a testing
@@ -78,11 +78,15 @@ def _asserts(function: Function) -> bool:
 
 
 def examples_lost(file: ChangedFile) -> Iterator[tuple[str, str, int]]:
-    """Source, expected output and line of examples that the base had. Raises ValueError for ones that are none."""
-    kept = Counter((one.source, one.want) for one in _examples(file.path, file.after or ""))
+    """Of examples that the base had: source, what comes out of it now ("": it is gone), and line.
+
+    Raises ValueError for examples that are none.
+    """
+    after = _examples(file.path, file.after or "")
+    kept, now = Counter((one.source, one.want) for one in after), {one.source: one.want for one in after}
     for one in _examples(file.former, file.before or ""):
         if not kept[(one.source, one.want)]:
-            yield one.source.strip(), one.want.strip(), one.lineno + 1
+            yield one.source.strip(), now.get(one.source, "").strip(), one.lineno + 1
 
 
 def _examples(path: str, text: str) -> list[doctest.Example]:
