@@ -26,9 +26,7 @@ SHORTEST_NAME = 3  # of a folder that a test names: a shorter one turns up in an
 _WORD = re.compile(r"[\w@+./-]{1,200}")
 _PROGRAMS = (".py", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php")
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
-_RUNNERS = {"make": _MAKEFILES, "gmake": _MAKEFILES} | {
-    name: ("package.json",) for name in ("npm", "yarn", "pnpm", "bun")
-}
+_RUNNERS = {"make": _MAKEFILES, "gmake": _MAKEFILES} | dict.fromkeys(("npm", "yarn", "pnpm", "bun"), ("package.json",))
 _CONFIGS = ("pytest.ini", ".pytest.ini", "pytest.toml", "pyproject.toml", "tox.ini", "setup.cfg", "conftest.py")
 _RULE = re.compile(r"([\w./-]{1,100}(?:\s+[\w./-]{1,100}){0,20})\s*::?(?!=)\s*([^#=]*)")
 

@@ -144,6 +144,7 @@ TABLE = (
     Rule("yellow/test-config", YELLOW, facts.config_of_tests),
     Rule("yellow/ci-file", YELLOW, facts.ci_file),
     Rule("yellow/runs-outside", YELLOW, facts.runs_outside),
+    Rule("yellow/settings", YELLOW, facts.settings),
     Rule("yellow/steers-agents", YELLOW, facts.steers_agents),
     Rule("yellow/who-decides", YELLOW, facts.decides),
     Rule("yellow/dependency", YELLOW, facts.dependencies),

@@ -20,8 +20,8 @@ from controller.facts.tree import Noted
 
 _NOTHING = TestFile(())
 _REMOVING = re.compile(
-    r"\b(?:remov\w*|delet\w*|drop\w*|retir\w*|sunset\w*|eliminat\w*|get rid of"
-    r"|no longer|take out|strip\w*|deprecat\w*)\b"
+    r"\b(?:remov\w*|delet\w*|drop(?:s|ped|ping)?|retir\w*|sunset\w*|eliminat\w*|get rid of"
+    r"|no longer|take out|strip(?:s|ped|ping)?|deprecat\w*)\b"
 )
 _TOLERANCE = re.compile(r"approx|delta|places|closeto|within|isclose|epsilon|toler|rel_|abs_|rtol|atol", re.IGNORECASE)
 _BECOMES = (

@@ -183,9 +183,9 @@ async def test_a_name_that_is_no_utf8_is_told_in_a_spelling_that_no_pattern_trus
 @pytest.mark.parametrize(
     ("command", "files", "reached"),
     [
-        (("sh", "check.sh"), {"check.sh": "sh tools/a.sh\n", "tools/a.sh": "python3 -m tools.b\n"}, ["check.sh", "tools/a.sh", "tools/b.py"]),
-        (("make", "test"), {"Makefile": "run:\n\tsh run.sh\ntest: lint\n\tsh a.sh\nlint:\n\tsh b.sh\n"}, ["a.sh", "b.sh"]),
-        (("npm", "test"), {"package.json": '{"scripts": {"test": "sh a.sh", "pretest": "sh b.sh", "go": "sh run.sh"}}'}, ["a.sh", "b.sh"]),
+        (("sh", "check.sh"), {"check.sh": "sh tools/a.sh\n", "tools/a.sh": "python3 -m tools.b\n"}, ["check.sh", "tools/a.sh", "tools/b.py"]),  # noqa: E501
+        (("make", "test"), {"Makefile": "run:\n\tsh run.sh\ntest: lint\n\tsh a.sh\nlint:\n\tsh b.sh\n"}, ["a.sh", "b.sh"]),  # noqa: E501
+        (("npm", "test"), {"package.json": '{"scripts": {"test": "sh a.sh", "pretest": "sh b.sh", "go": "sh run.sh"}}'}, ["a.sh", "b.sh"]),  # noqa: E501
         (("npm", "run", "go"), {"package.json": '{"scripts": {"test": "sh a.sh", "go": "sh run.sh"}}'}, ["run.sh"]),
         (("python", "-m", "tools.b"), {}, ["tools/b.py"]),
         (("python", "-m", "pytest", "-q", "tests/test_app.py"), {}, []),

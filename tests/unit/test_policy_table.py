@@ -275,6 +275,16 @@ async def test_mutants_that_live_ask_for_a_person(mutants: dict[str, Any], requi
     assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
 
 
+@pytest.mark.parametrize(
+    ("status", "rule"),
+    [(FileStatus.CHANGED, "yellow/settings"), (FileStatus.DELETED, "yellow/settings"), (FileStatus.ADDED, None)],
+)
+async def test_settings_that_change_ask_for_a_person(status: FileStatus, rule: str | None) -> None:
+    file = FileFact(path="config/a.json", status=status, roles=(Role.SETTINGS, Role.SOURCE))
+    verdict = await classified(change=ChangeFacts(files=(file,)))
+    assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
+
+
 def test_every_rule_has_words_for_what_would_silence_it() -> None:
     assert {rule.name for rule in TABLE if rule.colour is not Colour.GREEN} | {"yellow/no-rule"} == set(HINTS)
 
