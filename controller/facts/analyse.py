@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from controller.domain.change import FileStatus, Role
-from controller.domain.secrets_found import secrets_in
 from controller.facts import config_parts, dependencies, support, tests_lines, tests_python
 from controller.facts.config_parts import Part, Unreadable
 from controller.facts.definitions import Definitions, definitions_of
@@ -21,6 +20,7 @@ from controller.facts.irreversible import irreversible_steps
 from controller.facts.languages import Language, is_test, language_of
 from controller.facts.owners import Owners
 from controller.facts.roles import roles_of
+from controller.facts.secrets_spelt import secrets_spelt
 from controller.facts.tree import Analysis, ChangedFile, ChangedTree, Noted, NotedDependency, NotedOwners
 from controller.facts.weakened import Context, TestedFile, compared
 
@@ -252,17 +252,14 @@ def _read(language: Language) -> bool:
 def _secrets(tree: ChangedTree) -> Iterator[Noted]:
     """In lines that the change adds, or that a commit on the way added. The secret itself is not repeated."""
     for file in tree.files:
-        if file.after is None:
-            continue
         added = set(file.added)
-        for kind, line in _lines_with_secrets(file.after):
-            if line in added:
-                yield Noted(rule=f"secret/{kind}", path=file.path, line=line)
+        spelt = secrets_spelt(file.after or "")
+        own = {(one.kind, one.first) for one in spelt if added.intersection(range(one.first, one.last + 1))}
+        yield from (Noted(rule=f"secret/{kind}", path=file.path, line=line) for kind, line in sorted(own, key=_by_line))
     for passed in tree.passing:
         yield from (Noted(rule=f"secret/{kind}", path=passed.path, words="in an earlier commit of the branch")
-                    for kind, _ in _lines_with_secrets(passed.text))  # fmt: skip
+                    for kind in sorted({one.kind for one in secrets_spelt(passed.text)}))  # fmt: skip
 
 
-def _lines_with_secrets(text: str) -> Iterator[tuple[str, int]]:
-    for one in secrets_in(text):
-        yield one.kind, text.count("\n", 0, one.start) + 1
+def _by_line(secret: tuple[str, int]) -> tuple[int, str]:
+    return secret[1], secret[0]
