@@ -242,6 +242,7 @@ class PolicySection(Section):
     careful: tuple[str, ...] = ()  # paths whose change asks for a person
     mutants_killed_percent: Annotated[int, Field(ge=0, le=100)] = 60  # of a change's mutants; fewer ask for a person
     mutants_required: bool = False  # True: a change whose mutants cannot be measured asks for a person
+    exit_code_is_green: bool = False  # True: a test command that is not pytest may make a change Green
     asked_moves_are_green: bool = True  # another version of a package that is there already and that the task names
     interfaces: Literal["auto", "always", "never"] = "auto"  # auto: public ones count where no service is deployed
     codeowners: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # "@team" of CODEOWNERS to people's names

@@ -303,6 +303,7 @@ def policy_of(settings: Settings) -> PolicyTable:
             max_lines=policy.large_change_lines,
             mutants_killed_percent=policy.mutants_killed_percent,
             mutants_required=policy.mutants_required,
+            exit_code_is_green=policy.exit_code_is_green,
             asked_moves_are_green=policy.asked_moves_are_green,
         )
     )
@@ -314,6 +315,7 @@ def facts_options(settings: Settings) -> FactsOptions:
     return FactsOptions(
         build=(build,) if build else (),
         start=(service.start,) if service else (),
+        test=settings.test.command,
         public=public,
     )
 

@@ -93,6 +93,21 @@ ROWS = (
         "Dockerfile Dockerfile.* *.dockerfile Containerfile Containerfile.* compose*.y*ml"
         " docker-compose*.y*ml docker-bake.* Procfile Procfile.* *.service skaffold.y*ml",
     ),
+    Row(
+        _C.RUNS_CODE,
+        "what is deployed, where and with which rights: Helm, Terraform, platforms, web servers, cron",
+        "kustomization.y*ml helmfile.y*ml Chart.yaml *.tf *.tf.json *.tofu *.hcl"
+        " Pulumi.* cdk.json serverless.y*ml fly.toml render.y*ml vercel.json netlify.toml wrangler.toml"
+        " wrangler.json* app.yaml app.json playbook*.y*ml nginx.conf *.nginx Caddyfile httpd.conf .htaccess"
+        " web.config haproxy.cfg traefik.y*ml crontab cron.d/ *.cron *.timer *.socket supervisord.conf uwsgi.ini"
+        " gunicorn.conf.py php.ini .user.ini docker-entrypoint* entrypoint.sh cloud-init*",
+    ),
+    Row(
+        _C.RUNS_CODE,
+        "shells' start files, build back ends in the tree (hatch, PDM), fastlane, Danger, hooks of git",
+        "hatch_build.py pdm_build.py .irbrc .pryrc .bashrc .profile .zshrc .bash_profile Capfile Fastfile"
+        " Dangerfile Guardfile config.ru .bundle/ pre-commit pre-push commit-msg post-checkout post-merge git-hooks/",
+    ),
     # --- steers agents ------------------------------------------------------------------------------------------------
     Row(_C.STEERS_AGENTS, "the AGENTS.md convention", "AGENTS.md AGENTS.override.md .agents/ .agent/ .rules"),
     Row(_C.STEERS_AGENTS, "Claude Code: memory, settings, skills", "CLAUDE.md CLAUDE.local.md .claude/ SKILL.md"),
@@ -225,7 +240,9 @@ ROWS = (
         "Gemfile Gemfile.lock gems.rb gems.locked *.gemspec composer.json composer.lock packages.lock.json"
         " packages.config nuget.config Directory.Packages.props *.csproj *.fsproj *.vbproj Package.swift"
         " Package.resolved Podfile Podfile.lock pubspec.yaml pubspec.lock mix.exs mix.lock stack.yaml"
-        " stack.yaml.lock *.cabal vcpkg.json conanfile.* conan.lock flake.nix flake.lock MODULE.bazel *.lock",
+        " stack.yaml.lock *.cabal deps.edn project.clj rebar.config elm.json shard.yml dub.json Cartfile Brewfile"
+        " Aptfile import_map.json importmap.json vcpkg.json conanfile.* conan.lock flake.nix flake.lock MODULE.bazel"
+        " *.lock",
     ),
     # --- stored data --------------------------------------------------------------------------------------------------
     Row(

@@ -15,6 +15,7 @@ from pygit2.enums import DeltaStatus, DiffFind, FileMode, ObjectType, SortMode
 
 from controller.adapters.git_outside import reached_by
 from controller.adapters.git_store import Store, commit_of
+from controller.adapters.git_tested import commanded, compared, is_pytest, runs_doctests
 from controller.confined import NotParsed, confined
 from controller.domain.change import (
     ChangeFacts,
@@ -60,6 +61,7 @@ class FactsOptions:
 
     build: tuple[tuple[str, ...], ...] = ()
     start: tuple[tuple[str, ...], ...] = ()
+    test: tuple[str, ...] = ("python", "-m", "pytest")
     public: bool = True  # whether others use the interfaces of this repository's languages
 
 
@@ -91,11 +93,16 @@ class GitFacts:
         diff = old.tree.diff_to_tree(new.tree)
         diff.find_similar(flags=DiffFind.FIND_RENAMES)
         outside = reached_by(repo, (old.tree, new.tree), self._options.build, self._options.start)
+        files = tuple(_files(repo, diff))
         return ChangedTree(
             task=task,
-            files=tuple(_files(repo, diff)),
+            files=files,
             passing=tuple(_passing(repo, old, new)),
             outside=outside,
+            commanded=commanded((old.tree, new.tree), self._options.test),
+            compared=compared(old.tree, [one.former for one in files if one.status is not FileStatus.ADDED]),
+            second_verdict=is_pytest(self._options.test),
+            doctests=runs_doctests(old.tree, self._options.test),
             public=self._options.public,
             owners=_owners(old.tree),
         )

@@ -18,5 +18,6 @@ class TableParameters(Fact):
     max_binary_bytes: int = Field(default=100_000, ge=0)  # of a picture in the documentation; others always ask
     mutants_killed_percent: int = Field(default=60, ge=0, le=100)  # below it, the tests prove too little
     mutants_required: bool = False  # True: a change whose mutants could not be measured asks for a person
+    exit_code_is_green: bool = False  # True: a command of which only the exit code is seen may make a change Green
     asked_moves_are_green: bool = True  # a version that moves, of a package that is there and that the task names
     owners_are_asked: bool = True  # CODEOWNERS of the base

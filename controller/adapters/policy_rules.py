@@ -107,6 +107,13 @@ def runs_outside(change: RiskInputs, _: TableParameters) -> str | None:
     return _by_role(change, Role.RUNS_OUTSIDE, "files run where it is installed, built or started")
 
 
+def settings(change: RiskInputs, _: TableParameters) -> str | None:
+    """A new file sets nothing that was otherwise before; what reads it is source, and tested as such."""
+    facts = facts_of(change)
+    files = [one for one in facts.with_role(Role.SETTINGS) if one.status is not FileStatus.ADDED] if facts else []
+    return f"{len(files)} files of settings, whose values no test proves ({_paths(files)})" if files else None
+
+
 def steers_agents(change: RiskInputs, _: TableParameters) -> str | None:
     return _by_role(change, Role.STEERS_AGENTS, "files steer agents")
 

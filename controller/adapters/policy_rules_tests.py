@@ -105,6 +105,17 @@ def not_covered(change: RiskInputs, _: TableParameters) -> str | None:
     return f"no test ran any of the {tests.lines_changed} changed lines"
 
 
+def exit_code_only(change: RiskInputs, table: TableParameters) -> str | None:
+    """Of a command that is not pytest only the exit code is seen, and whatever the command starts can choose that."""
+    tests, facts = _tests(change), change.change
+    seen = tests is None or tests.executed is not Executed.NOT_MEASURED
+    if seen or facts is None or table.exit_code_is_green:
+        return None
+    if all(set(one.roles) == {Role.DOCS} for one in facts.files):
+        return None
+    return "CI saw an exit code and no test: nothing shows that the change was tested"
+
+
 def mutants_lived(change: RiskInputs, table: TableParameters) -> str | None:
     mutants = change.mutants
     share = mutants.share_killed if mutants else None

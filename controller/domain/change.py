@@ -48,6 +48,7 @@ class Role(StrEnum):
     CI = "ci"
     DEPENDENCIES = "dependencies"  # a manifest or a lock
     RUNS_OUTSIDE = "runs_outside"  # build, start, or a script that they call: runs where users are
+    SETTINGS = "settings"  # what the program reads to know what it may do, and for whom
     MIGRATION = "migration"
     STEERS_AGENTS = "steers_agents"
     HOLDS_SECRETS = "holds_secrets"

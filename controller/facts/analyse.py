@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from controller.domain.change import FileStatus, Role
-from controller.domain.secrets_found import secrets_in
-from controller.facts import config_parts, dependencies, tests_lines, tests_python
+from controller.facts import config_parts, dependencies, support, tests_lines, tests_python
 from controller.facts.config_parts import Part, Unreadable
 from controller.facts.definitions import Definitions, definitions_of
 from controller.facts.functions import TestFile
@@ -21,6 +20,7 @@ from controller.facts.irreversible import irreversible_steps
 from controller.facts.languages import Language, is_test, language_of
 from controller.facts.owners import Owners
 from controller.facts.roles import roles_of
+from controller.facts.secrets_spelt import secrets_spelt
 from controller.facts.tree import Analysis, ChangedFile, ChangedTree, Noted, NotedDependency, NotedOwners
 from controller.facts.weakened import Context, TestedFile, compared
 
@@ -56,9 +56,10 @@ def analysis_of(tree: ChangedTree) -> Analysis:
     moved = [one for file in tree.files for one in _dependencies(file, work)]
     tested = [tests for file in tree.files if (tests := _tested(file, work)) is not None]
     sources = [source for file in tree.files if (source := _defined(file, work)) is not None]
-    found = compared(tested, _context(sources, tree.task))
+    found = compared(tested, _context(sources, tree))
     touched = [*found.touched, *(one for file in tree.files for one in _added_unread(file, work))]
     weakened = [*found.weakened, *(one for file in tree.files for one in _data_changed(file, work))]
+    weakened += [one for file in tree.files for one in _support(file, work)]
     irreversible = [one for file in tree.files if _acts(work.roles[file.path]) for one in irreversible_steps(file)]
     interfaces = [one for file, old, new in sources for one in interfaces_removed(file, old, new, tree)]
     owners = Owners(tree.owners)
@@ -115,7 +116,10 @@ def _roles(file: ChangedFile, work: _Work) -> frozenset[Role]:
         roles = (roles - set(_ROLE_OF_PART.values())) | {
             _ROLE_OF_PART[part] for part in differing if part in _ROLE_OF_PART
         }
-    return roles | ({Role.RUNS_OUTSIDE} if file.path in work.tree.outside or file.was in work.tree.outside else set())
+    names = {file.path, file.was}
+    if names & set(work.tree.commanded):
+        roles = (roles - {Role.SOURCE}) | {Role.TEST_CONFIG}
+    return roles | ({Role.RUNS_OUTSIDE} if names & set(work.tree.outside) else set())
 
 
 def _acts(roles: frozenset[Role]) -> bool:
@@ -180,13 +184,13 @@ def _defined(file: ChangedFile, work: _Work) -> Defined | None:
     return None if before is None or after is None else (file, before, after)
 
 
-def _context(sources: list[Defined], task: str) -> Context:
+def _context(sources: list[Defined], tree: ChangedTree) -> Context:
     """What is gone is defined nowhere in the changed sources any more; modules go with their files."""
     before = {_last(name) for _, old, _ in sources for name in old.bound}
     after = {_last(name) for _, _, new in sources for name in new.bound}
     before |= {_stem(file.former) for file, _, _ in sources if file.before is not None}
     after |= {_stem(file.path) for file, _, _ in sources if file.after is not None}
-    return Context(frozenset(before - after), frozenset(after - before), task)
+    return Context(frozenset(before - after), frozenset(after - before), tree.task, tree.second_verdict)
 
 
 def _last(name: str) -> str:
@@ -206,13 +210,29 @@ def _data_changed(file: ChangedFile, work: _Work) -> Iterator[Noted]:
     if was_test and not is_test(file.path) and file.before is not None:
         yield Noted(rule="weakened/test-file-left", path=file.path, words=file.former)
     unread_language = language is not None and Role.TEST in roles and file.before is not None and not _read(language)
-    if not unread_language and (language is not None or not roles & _DATA):
+    is_data = language is None and (roles & _DATA or file.former in work.tree.compared)
+    if not unread_language and not is_data:
         return
     snapshot = Role.SNAPSHOT in roles
     asked = dependencies.names(work.tree.task, _stem(file.path)) or (snapshot and "snapshot" in work.tree.task.lower())
     rule = "snapshot" if snapshot else "test-file" if unread_language else "test-data"
     gone = file.status is FileStatus.DELETED
     yield Noted(rule=f"weakened/{rule}-{'removed' if gone else 'changed'}", path=file.path, asked=asked)
+
+
+def _support(file: ChangedFile, work: _Work) -> Iterator[Noted]:
+    """What tests rest on in files that are none. A file that cannot be parsed has been noted as such."""
+    if file.unread or file.before is None:
+        return
+    try:
+        if Role.SOURCE in work.roles[file.path]:
+            for one in support.helpers_changed(file):
+                yield one.model_copy(update={"asked": dependencies.names(work.tree.task, _last(one.words))})
+        for source, want, line in support.examples_lost(file) if work.tree.doctests else ():
+            asked = Context(frozenset(), frozenset(), work.tree.task).states([want])
+            yield Noted(rule="weakened/example-changed", path=file.path, line=line, words=source, asked=asked)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        work.cannot("examples", file, error)
 
 
 def _added_unread(file: ChangedFile, work: _Work) -> Iterator[Noted]:
@@ -232,17 +252,14 @@ def _read(language: Language) -> bool:
 def _secrets(tree: ChangedTree) -> Iterator[Noted]:
     """In lines that the change adds, or that a commit on the way added. The secret itself is not repeated."""
     for file in tree.files:
-        if file.after is None:
-            continue
         added = set(file.added)
-        for kind, line in _lines_with_secrets(file.after):
-            if line in added:
-                yield Noted(rule=f"secret/{kind}", path=file.path, line=line)
+        spelt = secrets_spelt(file.after or "")
+        own = {(one.kind, one.first) for one in spelt if added.intersection(range(one.first, one.last + 1))}
+        yield from (Noted(rule=f"secret/{kind}", path=file.path, line=line) for kind, line in sorted(own, key=_by_line))
     for passed in tree.passing:
         yield from (Noted(rule=f"secret/{kind}", path=passed.path, words="in an earlier commit of the branch")
-                    for kind, _ in _lines_with_secrets(passed.text))  # fmt: skip
+                    for kind in sorted({one.kind for one in secrets_spelt(passed.text)}))  # fmt: skip
 
 
-def _lines_with_secrets(text: str) -> Iterator[tuple[str, int]]:
-    for one in secrets_in(text):
-        yield one.kind, text.count("\n", 0, one.start) + 1
+def _by_line(secret: tuple[str, int]) -> tuple[int, str]:
+    return secret[1], secret[0]

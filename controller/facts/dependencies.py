@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 def kind_of(path: str) -> Kind | None:
     """None: not read here."""
     name = path.rpartition("/")[2].lower()
-    if re.search(r"(?:^|/)requirements/[^/]+\.(?:txt|in)$", path.lower()):
+    if re.search(r"(?:^|/)(?:requirements|reqs|deps|dependencies)/[^/]+\.(?:txt|in)$", path.lower()):
         return Kind("pypi", _requirements)
     return next((kind for pattern, kind in _KINDS if re.fullmatch(pattern, name)), None)
 
@@ -376,7 +376,10 @@ def _gemfile_lock(text: str) -> Entries:
 
 
 _KINDS = (
-    (r"(?:requirements|constraints).*\.(?:txt|in|lock)|.*requirements\.txt", Kind("pypi", _requirements)),
+    (
+        r"(?:requirements|constraints).*\.(?:txt|in|lock)|.*requirements\.txt|(?:[\w.]+[-_])?(?:reqs|deps|dependencies)(?:[-_.]\w+)?\.(?:txt|in)",
+        Kind("pypi", _requirements),
+    ),
     (r"pyproject\.toml", Kind("pypi", _pyproject)),
     (r"setup\.cfg", Kind("pypi", _setup_cfg)),
     (r"pipfile", Kind("pypi", _pipfile)),

@@ -38,6 +38,8 @@ class TestFile:
     tests: tuple[TestFunction, ...]
     helpers: tuple[Assertion, ...] = ()  # assertions that stand in no test of its own. Empty: or not known here
     off: tuple[str, ...] = ()  # what switches the whole file off
+    ends: tuple[str, ...] = ()  # what ends the run, or decides which tests it has: exits, runners' hooks
+    outside: tuple[str, ...] = ()  # lines or functions beside the tests. Empty: or not known here
     only: int = 0  # how often it says that nothing but this runs
     names: frozenset[str] = frozenset()  # what its helpers and fixtures name
     imported: frozenset[str] = frozenset()  # names that it has from the program under test. Empty: or not known here

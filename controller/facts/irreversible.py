@@ -50,6 +50,11 @@ _CODE = (
     ("mongo", re.compile(
         r"\.(?:dropDatabase|dropCollection|drop_collection|drop_database)\(|\.(?:deleteMany"
         r"|delete_many|remove)\(\s*\{\s*\}\s*\)")),
+    ("orm", re.compile(
+        r"\bdrop_all\(|\.objects\.(?:all\(\)\.)?delete\(|\.query\([^()]{0,80}\)\.delete\("
+        r"|\.(?:destroy_all|delete_all)\b|\.destroy\(\{[^}]{0,40}\btruncate|\.deleteMany\(\s*\)")),
+    ("bucket", re.compile(
+        r"\.(?:delete_?bucket|delete_?objects|delete_?table|delete_?topic|delete_?index)\(", _I)),
     ("store", re.compile(r"\bflush(?:all|db)\b", _I)),
 )  # fmt: skip
 _SHELL = (
@@ -82,6 +87,7 @@ _UP = re.compile(
         r"|--\s*changeset|\s*</rollback>|\s*(?:public\s+)?(?:async\s+)?(?:override\s+)?(?:function"
         r"|void|func)\s+[uU]p\b|class )", _I
 )  # fmt: skip
+_JOINED = re.compile(r"(?P<q>[\"'])\s{0,4}(?:\+|\.{1,2})?\s{0,4}(?P=q)")  # "DROP" + " TABLE"
 _DOWN_FILE = re.compile(r"\.down\.\w+$|(?:^|/)U\d[\w.]*__|(?:^|/)down\.sql$|_down\.sql$|\.undo\.sql$")
 _CONFIG = frozenset(["yml", "yaml", "tf", "sh", "bash", "mk", "dockerfile", "toml", "json"])
 
@@ -99,6 +105,7 @@ def irreversible_steps(file: ChangedFile) -> Iterator[Noted]:
         line = lines[number - 1][:MOST_CHARS] if 0 < number <= len(lines) else ""
         if line.strip().startswith(("#", "//", "*", "--")) and "#!" not in line:
             continue
+        line = _JOINED.sub("", line)
         rule = next((name for name, pattern in rules if pattern.search(line)), None) or _unbounded(line)
         if rule is not None:
             yield Noted(rule=f"irreversible/{rule}", path=file.path, line=number, words=line.strip())

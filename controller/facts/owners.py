@@ -28,7 +28,7 @@ class Owners:
     def __init__(self, text: str) -> None:
         self._sections: dict[str, list[Line]] = {}
         section, default = "", tuple[str, ...]()
-        for raw in text.splitlines()[:MOST_LINES]:
+        for raw in text.removeprefix("\ufeff").splitlines()[:MOST_LINES]:
             line = re.split(r"(?:^|\s)#", raw, maxsplit=1)[0].strip()
             if not line:
                 continue

@@ -29,6 +29,17 @@ _WEAK = re.compile(
 )
 
 
+_ENDS = re.compile(
+    r"\b(?:process\.(?:exit|abort|kill|reallyExit)|os\.Exit|syscall\.Exit|System\.exit|Runtime\.getRuntime\(\)\.halt"
+    r"|exitProcess|process::(?:exit|abort)|std::_?[Ee]xit|quick_exit|Environment\.(?:Exit|FailFast)|Process\.exit!?)\s*\("
+    r"|\bprocess\.exitCode\s*=|^\s*(?:exit|exit!|abort|_exit|die)\b\s*[(\d;]|func TestMain\("
+)
+_MAIN = "os.Exit(m.Run())"
+_APART = re.compile(
+    r"\s*(?://|#(?!\[)|/?\*|import\b|from\b|use\b|using\b|package\b|require|(?:const|let|var)\b.*\brequire\()"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Grammar:
     test: re.Pattern[str]  # its first group that took part is the name
@@ -132,7 +143,9 @@ def tests_of(language: Language, text: str) -> TestFile | None:
     outside = _outside(lines, starts, tests)
     off = tuple(grammar.off.findall(line)[0] or "off" for line in outside if grammar.off.search(line))
     only = sum(bool(grammar.only and grammar.only.search(line)) for line in lines)
-    return TestFile(tests, off=tuple(str(one) for one in off), only=only)
+    ends = tuple(found.group().strip() for line in lines if (found := _ENDS.search(line)) and _MAIN not in line)
+    kept = tuple(line.strip() for line in outside if len(line.strip()) > 1 and not _APART.match(line))
+    return TestFile(tests, off=tuple(str(one) for one in off), ends=ends, outside=kept, only=only)
 
 
 def _outside(lines: list[str], starts: list[tuple[int, str]], tests: tuple[TestFunction, ...]) -> list[str]:

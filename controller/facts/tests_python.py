@@ -35,6 +35,15 @@ _PATCHING = frozenset(
 )
 
 
+_EXITS = frozenset(
+    {"os._exit", "os.abort", "os.kill", "os.execv", "os.execve", "os.execvp", "sys.exit", "exit", "quit", "_exit"}
+)
+_DECIDES = frozenset(  # unittest's and pytest's own names for what chooses and runs tests
+    {"load_tests", "setUpModule", "run", "debug", "__call__", "__init_subclass__", "__getattribute__"}
+    | {"countTestCases", "defaultTestResult", "_callTestMethod"}
+)
+
+
 def tests_of(text: str) -> TestFile:
     """Raises SyntaxError, ValueError or RecursionError for text that is no Python of this interpreter."""
     tree = ast.parse(text)
@@ -43,7 +52,52 @@ def tests_of(text: str) -> TestFile:
     names = frozenset(word for node in _helpers(tree.body, found) for word in _words(node))
     helpers = [node for node in _helpers(tree.body, found) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     asserted = tuple(one for node in helpers for one in _assertions(node.body, swallowed=False))
-    return TestFile(tests, asserted, tuple(_file_off(tree)), 0, names, frozenset(_imported(tree)))
+    return TestFile(
+        tests,
+        asserted,
+        tuple(_file_off(tree)),
+        ends=tuple(_ends(tree)),
+        outside=tuple(_outside(tree.body, found)),
+        names=names,
+        imported=frozenset(_imported(tree)),
+    )
+
+
+def _outside(body: list[ast.stmt], tests: set[int]) -> Iterator[str]:
+    """Functions and statements that are no tests, imports and words, each in one spelling."""
+    for node in _helpers(body, tests):
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            yield ast.unparse(node)
+
+
+def _ends(tree: ast.Module) -> Iterator[str]:
+    """Where nobody asked: below `if __name__ == "__main__"` and where SystemExit is expected it is let be."""
+    for node in [one for stmt in tree.body if not _is_main(stmt) for one in _unexpected(stmt)]:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in _EXITS:
+            yield ast.unparse(node.func)
+        elif isinstance(node, ast.Raise) and node.exc is not None and "SystemExit" in ast.unparse(node.exc):
+            yield "SystemExit"
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in _DECIDES:
+            yield node.name
+
+
+def _is_main(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+def _unexpected(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below, without blocks that expect the end."""
+    yield node
+    if isinstance(node, ast.With) and any("SystemExit" in ast.unparse(item.context_expr) for item in node.items):
+        return
+    for inner in ast.iter_child_nodes(node):
+        yield from _unexpected(inner)
+
+
+def assertions_in(tree: ast.Module) -> list[Assertion]:
+    """Every `assert` statement of a module, wherever it stands; of calls none."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    return [_assertion(one.test, one.lineno, _strength(one.test), swallowed=False) for one in found]
 
 
 def _helpers(body: list[ast.stmt], tests: set[int]) -> Iterator[ast.stmt]:

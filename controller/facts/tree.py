@@ -46,6 +46,10 @@ class ChangedTree(Fact):
     files: tuple[ChangedFile, ...] = ()
     passing: tuple[PassingText, ...] = ()
     outside: tuple[str, ...] = ()  # paths that the build and start commands reach
+    commanded: tuple[str, ...] = ()  # paths that the test command reaches: scripts that say what is tested
+    compared: tuple[str, ...] = ()  # files of data outside the tests that a test of the base names
+    doctests: bool = False  # whether the test command or configuration of the base speaks of doctests
+    second_verdict: bool = True  # whether CI runs the base's own tests against the head
     public: bool = True  # whether the languages' own interfaces have users outside this repository
     owners: str = ""  # CODEOWNERS as it stands on the base. "": there is none
 

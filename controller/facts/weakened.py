@@ -20,8 +20,8 @@ from controller.facts.tree import Noted
 
 _NOTHING = TestFile(())
 _REMOVING = re.compile(
-    r"\b(?:remov\w*|delet\w*|drop\w*|retir\w*|sunset\w*|eliminat\w*|get rid of"
-    r"|no longer|take out|strip\w*|deprecat\w*)\b"
+    r"\b(?:remov\w*|delet\w*|drop(?:s|ped|ping)?|retir\w*|sunset\w*|eliminat\w*|get rid of"
+    r"|no longer|take out|strip(?:s|ped|ping)?|deprecat\w*)\b"
 )
 _TOLERANCE = re.compile(r"approx|delta|places|closeto|within|isclose|epsilon|toler|rel_|abs_|rtol|atol", re.IGNORECASE)
 _BECOMES = (
@@ -68,6 +68,7 @@ class Context:
     gone: frozenset[str]
     came: frozenset[str]
     task: str
+    second_verdict: bool = True  # whether the base's own tests are run against the head
 
     @property
     def removes(self) -> bool:
@@ -110,7 +111,11 @@ def compared(files: list[TestedFile], context: Context) -> Compared:
         if lost and new.test.assertions:
             result.weakened.append(new.noted("weakened/subject-lost", f"{new.test.name}: {', '.join(sorted(lost))}"))
     for one in files:
-        result.weakened += [*_whole_file(one), *_replaced(one, context), *_helpers(one, survivors, context)]
+        result.weakened += [
+            *_whole_file(one, second_verdict=context.second_verdict),
+            *_replaced(one, context),
+            *_helpers(one, survivors, context),
+        ]
     return result
 
 
@@ -272,10 +277,15 @@ def _stronger(one: Assertion, other: Assertion) -> bool:
     return other.strength > one.strength and not other.swallowed and words <= set(_WORD.findall(other.shape))
 
 
-def _whole_file(one: TestedFile) -> Iterator[Noted]:
+def _whole_file(one: TestedFile, *, second_verdict: bool) -> Iterator[Noted]:
+    """Without the base's own tests as a second verdict, whatever tests share is looked at as well."""
     before, after = one.before or _NOTHING, one.after or _NOTHING
     more = sorted((Counter(after.off) - Counter(before.off)).elements())
     if more and one.before is not None:
         yield Noted(rule="weakened/switched-off", path=one.path, words=", ".join(more))
+    if ends := sorted((Counter(after.ends) - Counter(before.ends)).elements()):
+        yield Noted(rule="weakened/decides-the-run", path=one.path, words=", ".join(ends))
+    if not second_verdict and (lost := sorted((Counter(before.outside) - Counter(after.outside)).elements())):
+        yield Noted(rule="weakened/helper-changed", path=one.path, words=lost[0])
     if after.only > before.only:
         yield Noted(rule="weakened/only", path=one.path, words=f"{after.only} times")

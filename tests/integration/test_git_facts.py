@@ -178,3 +178,40 @@ async def test_a_hostile_file_costs_its_own_answer_and_asks_for_a_person(house: 
 async def test_a_name_that_is_no_utf8_is_told_in_a_spelling_that_no_pattern_trusts(house: House) -> None:
     house.write(os.fsdecode(b"caf\xe9.py"), "x = 1\n")
     assert list(by_path(await house.of())) == ["caf\\xe9.py"]
+
+
+@pytest.mark.parametrize(
+    ("command", "files", "reached"),
+    [
+        (("sh", "check.sh"), {"check.sh": "sh tools/a.sh\n", "tools/a.sh": "python3 -m tools.b\n"}, ["check.sh", "tools/a.sh", "tools/b.py"]),  # noqa: E501
+        (("make", "test"), {"Makefile": "run:\n\tsh run.sh\ntest: lint\n\tsh a.sh\nlint:\n\tsh b.sh\n"}, ["a.sh", "b.sh"]),  # noqa: E501
+        (("npm", "test"), {"package.json": '{"scripts": {"test": "sh a.sh", "pretest": "sh b.sh", "go": "sh run.sh"}}'}, ["a.sh", "b.sh"]),  # noqa: E501
+        (("npm", "run", "go"), {"package.json": '{"scripts": {"test": "sh a.sh", "go": "sh run.sh"}}'}, ["run.sh"]),
+        (("python", "-m", "tools.b"), {}, ["tools/b.py"]),
+        (("python", "-m", "pytest", "-q", "tests/test_app.py"), {}, []),
+    ],
+)  # fmt: skip
+async def test_scripts_of_the_test_command_decide_what_is_tested(
+    tmp_path: Path, command: tuple[str, ...], files: dict[str, str], reached: list[str]
+) -> None:
+    house = House(tmp_path, test=command)
+    scripts = {"a.sh": "true\n", "b.sh": "true\n", "run.sh": "true\n", "tools/b.py": "print(1)\n"}
+    for path, text in (scripts | files).items():
+        house.write(path, text)
+    house.base = house.commit()
+    for path in [*scripts, "tools/a.sh", "check.sh", "app.py", "tests/test_app.py"]:
+        if (house.work / path).exists():
+            house.write(path, (house.work / path).read_text() + "\n# more\n")
+    facts = await house.of()
+    assert sorted(one.path for one in facts.with_role(Role.TEST_CONFIG)) == reached
+
+
+async def test_data_that_a_test_of_the_base_names_is_the_tests_data(house: House) -> None:
+    for path in ("cases/a.json", "samples/b.json", "rates/c.json"):
+        house.write(path, "[1]\n")
+    house.write("tests/test_app.py", BASE["tests/test_app.py"] + 'A = "cases/a.json"\nB = ROOT / "samples" / NAME\n')
+    house.base = house.commit()
+    for path in ("cases/a.json", "samples/b.json", "rates/c.json", "cases/new.json"):
+        house.write(path, "[2]\n")
+    facts = await house.of()
+    assert {one.path for one in facts.weakened} == {"cases/a.json", "samples/b.json"}

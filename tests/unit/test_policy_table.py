@@ -242,6 +242,24 @@ async def test_what_ci_found_of_the_tests_speaks(
 
 
 @pytest.mark.parametrize(
+    ("role", "accepted", "rule"),
+    [
+        (Role.SOURCE, False, "yellow/exit-code-only"),
+        (Role.TEST, False, "yellow/exit-code-only"),
+        (Role.DOCS, False, None),
+        (Role.SOURCE, True, None),
+    ],
+)
+async def test_an_exit_code_alone_makes_nothing_green_but_what_nobody_runs(
+    role: Role, accepted: bool, rule: str | None
+) -> None:
+    table = PolicyTable(PARAMETERS.model_copy(update={"exit_code_is_green": accepted}))
+    inputs = SMALL.model_copy(update={"tests": TestFacts(ran=1), "change": facts(("a", role))})
+    verdict = await table.classify(inputs)
+    assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
+
+
+@pytest.mark.parametrize(
     ("mutants", "required", "rule"),
     [
         ({"measured": True, "killed": 6, "survived": 4}, False, None),
@@ -254,6 +272,16 @@ async def test_what_ci_found_of_the_tests_speaks(
 async def test_mutants_that_live_ask_for_a_person(mutants: dict[str, Any], required: bool, rule: str | None) -> None:
     table = PolicyTable(PARAMETERS.model_copy(update={"mutants_required": required}))
     verdict = await table.classify(SMALL.model_copy(update={"mutants": MutantFacts(**mutants)}))
+    assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
+
+
+@pytest.mark.parametrize(
+    ("status", "rule"),
+    [(FileStatus.CHANGED, "yellow/settings"), (FileStatus.DELETED, "yellow/settings"), (FileStatus.ADDED, None)],
+)
+async def test_settings_that_change_ask_for_a_person(status: FileStatus, rule: str | None) -> None:
+    file = FileFact(path="config/a.json", status=status, roles=(Role.SETTINGS, Role.SOURCE))
+    verdict = await classified(change=ChangeFacts(files=(file,)))
     assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
 
 

@@ -181,3 +181,26 @@ def test_an_interface_that_the_task_names_is_asked_for_and_a_programs_own_module
     assert [one.asked for one in found(gone, task="Remove slug()").interfaces_removed] == [True]
     assert found(gone, public=False).interfaces_removed == ()
     assert found(changed("api.proto", "message Cart {\n", "\n"), public=False).interfaces_removed != ()
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ('db.execute("DROP" + " TABLE orders")', "drop"),
+        ("db.execute('DROP' ' TABLE orders')", "drop"),
+        ("Base.metadata.drop_all(engine)", "orm"),
+        ("Order.objects.all().delete()", "orm"),
+        ("session.query(Order).delete()", "orm"),
+        ("Order.destroy_all", "orm"),
+        ("await prisma.order.deleteMany()", "orm"),
+        ("s3.delete_bucket(Bucket=name)", "bucket"),
+        ("session.query(Order).filter_by(id=1).delete()", None),
+        ("Order.objects.filter(id=1).delete()", None),
+        ("shutil.rmtree(tmp_path)", None),
+        ("await prisma.order.deleteMany({ where: { id } })", None),
+        ('say("drop" + " a line")', None),
+    ],
+)
+def test_calls_that_throw_everything_away_are_seen_in_any_language(line: str, rule: str | None) -> None:
+    analysis = found(changed("shop/clean.js", "a = 1\n", f"a = 1\n{line}\n"))
+    assert [one.rule for one in analysis.irreversible] == ([f"irreversible/{rule}"] if rule else [])
