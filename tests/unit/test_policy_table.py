@@ -335,6 +335,13 @@ async def test_documentation_needs_no_test() -> None:
     assert (await classified(files=("docs/a.md", "README.md"), change=docs, tests_added=False)).colour is Colour.GREEN
 
 
+async def test_source_that_says_nothing_new_needs_no_new_test() -> None:
+    moved = facts(("src/cart.py", Role.SOURCE))
+    asked = {"files": ("src/cart.py",), "tests_added": False}
+    assert (await classified(**asked, change=moved)).rules[0] == "yellow/no-tests"
+    assert (await classified(**asked, change=moved.model_copy(update={"nothing_new": True}))).colour is Colour.GREEN
+
+
 async def test_a_clean_revert_is_green_whatever_its_size_and_place() -> None:
     verdict = await classified(
         cause="revert", files=(".github/ci.yml", "src/a.py"), lines_changed=9_000, tests_added=False
