@@ -108,10 +108,10 @@ def has_src(root: str) -> bool:
     src = os.path.join(root, "src")
     if not os.path.isdir(src) or os.path.exists(os.path.join(src, "__init__.py")):
         return False
-    return any(
-        entry.name.endswith(".py") or os.path.exists(os.path.join(entry.path, "__init__.py"))
-        for entry in os.scandir(src)
-    )
+    with os.scandir(src) as entries:
+        return any(
+            entry.name.endswith(".py") or os.path.exists(os.path.join(entry.path, "__init__.py")) for entry in entries
+        )
 
 
 def pretend_to_be(pytest: Any) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from controller.adapters.ci_driver import has_src
 from controller.adapters.ci_execute import CiConfig
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Limits
@@ -76,7 +77,7 @@ async def measure(
     plan = {
         "base": str(base),
         "arguments": ["-p", "no:cacheprovider", *config.command[begins:]],
-        "as_module": begins == len(AS_MODULE),
+        "src": has_src(str(tree)),
         "seed": seed,
         "budget_s": budget_s,
         "most": MOST_MUTANTS,

@@ -127,6 +127,7 @@ class GitFacts:
             irreversible=await self._findings(found.irreversible),
             secrets=await self._findings(found.secrets),
             interfaces_removed=await self._findings(found.interfaces_removed),
+            nothing_new=found.nothing_new,
             weakened=await self._findings(found.weakened),
             tests_touched=await self._findings(found.tests_touched),
             owned=tuple(OwnedPath(path=one.path, owners=one.owners) for one in found.owned),

@@ -80,9 +80,9 @@ def weakened(change: RiskInputs, _: TableParameters) -> str | None:
 
 
 def no_tests(change: RiskInputs, _: TableParameters) -> str | None:
-    """Asks for a test that asserts something wherever source has changed; a test that went is none."""
+    """Asks for a test that asserts something wherever source says something new; a test that went is none."""
     facts = facts_of(change)
-    if facts is None or change.tests_added:
+    if facts is None or change.tests_added or facts.nothing_new:
         return None
     source = [one for one in facts.with_role(Role.SOURCE) if Role.GENERATED not in one.roles]
     if not source:

@@ -19,6 +19,7 @@ from controller.adapters import policy_rules as facts
 from controller.adapters import policy_rules_tests as tests
 from controller.adapters.policy_parameters import TableParameters
 from controller.adapters.policy_rules import is_clean_revert
+from controller.domain.change import FileStatus
 from controller.domain.ids import Digest, digest_of
 from controller.domain.risk import Colour, RiskInputs, RiskVerdict
 from controller.errors import ConfigError, Refused
@@ -54,13 +55,19 @@ def _rounds_exceeded(change: RiskInputs, table: TableParameters) -> str | None:
 def _facts_missing(change: RiskInputs, _: TableParameters) -> str | None:
     missing = {
         "no file is named": not change.files,
-        f"{change.lines_changed} changed lines": change.lines_changed < 1,
+        f"{change.lines_changed} changed lines": change.lines_changed < 1 and not _changes_no_line(change),
         f"{change.rounds} rounds of CI": change.rounds < 1,
         "the cause is none of task, revert, fix": change.cause not in {"task", "revert", "fix"},
         "nothing is known of the change but its names": change.change is None,
     }
     found = [words for words, is_so in missing.items() if is_so]
     return f"facts are missing: {', '.join(found)}" if found else None
+
+
+def _changes_no_line(change: RiskInputs) -> bool:
+    """Nothing but renames, modes, and files that are empty or binary: that no line differs is known of them."""
+    files = change.change.files if change.change else ()
+    return bool(files) and all(one.status is not FileStatus.CHANGED or one.binary for one in files)
 
 
 def _unusual_path(change: RiskInputs, _: TableParameters) -> str | None:

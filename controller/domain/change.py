@@ -107,6 +107,7 @@ class ChangeFacts(Fact):
     interfaces_removed: tuple[Finding, ...] = ()
     weakened: tuple[Finding, ...] = ()  # assertions removed, expectations changed with the code, tests switched off
     tests_touched: tuple[Finding, ...] = ()  # test functions added, changed, removed: rules "test/added", ...
+    nothing_new: bool = False  # all changed source is Python that the base has, moved, described or formatted otherwise
     owned: tuple[OwnedPath, ...] = ()
     unread: tuple[Finding, ...] = ()
 

@@ -18,6 +18,7 @@ from controller.facts.functions import TestFile
 from controller.facts.interfaces import interfaces_removed
 from controller.facts.irreversible import irreversible_steps
 from controller.facts.languages import Language, is_test, language_of
+from controller.facts.novelty import says_nothing_new
 from controller.facts.owners import Owners
 from controller.facts.roles import roles_of
 from controller.facts.secrets_spelt import secrets_spelt
@@ -73,6 +74,7 @@ def analysis_of(tree: ChangedTree) -> Analysis:
         interfaces_removed=_bounded(interfaces, work, "interfaces"),
         weakened=_bounded(weakened, work, "weakened"),
         tests_touched=_bounded(touched, work, "tests"),
+        nothing_new=_nothing_new(work),
         owned=_bounded(owned, work, "owned"),
         unread=tuple(_short(one) for one in work.unread[:MOST_NOTED]),
     )
@@ -166,6 +168,14 @@ def _tests(path: str, text: str | None) -> TestFile | None:
     if text is None or language is None or not (is_test(path) or language is Language.RUST):
         return None
     return tests_python.tests_of(text) if language is Language.PYTHON else tests_lines.tests_of(language, text)
+
+
+def _nothing_new(work: _Work) -> bool:
+    sources = [file for file in work.tree.files if Role.SOURCE in work.roles[file.path]]
+    try:
+        return says_nothing_new(sources, work.tree.task)
+    except (SyntaxError, ValueError, RecursionError):
+        return False  # `_defined` has named the file
 
 
 Defined = tuple[ChangedFile, Definitions, Definitions]

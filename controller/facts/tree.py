@@ -86,5 +86,6 @@ class Analysis(Fact):
     interfaces_removed: tuple[Noted, ...] = ()
     weakened: tuple[Noted, ...] = ()
     tests_touched: tuple[Noted, ...] = ()
+    nothing_new: bool = False
     owned: tuple[NotedOwners, ...] = ()
     unread: tuple[Noted, ...] = ()

@@ -25,16 +25,17 @@ class EndedError(Exception):
 class Child:
     """Starts it at once. `early`: pytest had imported something of the tree before any test was looked for.
 
-    `as_module`: pytest was asked for as `python -m pytest`, which puts the working directory first on the path.
+    `src`: the tree has its packages in there. It and the working directory come first on the path, before any
+    installed copy, as in CI's runs: a mutant of a file that is not imported would live whatever the tests say.
     """
 
-    def __init__(self, arguments: list[str], within_s: float, *, as_module: bool) -> None:
+    def __init__(self, arguments: list[str], within_s: float, *, src: bool) -> None:
         orders, self.orders = os.pipe()
         self.answers, answers = os.pipe()
         self.rest = b""
         self.pid = os.fork()
         if self.pid == 0:
-            self._begin(arguments, orders, answers, as_module=as_module)
+            self._begin(arguments, orders, answers, src=src)
         os.close(orders)
         os.close(answers)
         said = self._answer(within_s)
@@ -43,10 +44,10 @@ class Child:
             raise EndedError("pytest did not start")
         self.early = bool(said["early"])
 
-    def _begin(self, arguments: list[str], orders: int, answers: int, *, as_module: bool) -> None:
+    def _begin(self, arguments: list[str], orders: int, answers: int, *, src: bool) -> None:
         try:
             keep_only(orders, answers)
-            sys.path[0:1] = [os.getcwd()] if as_module else []
+            first_on_path(os.getcwd(), src=src)
             run(arguments, orders, answers)
         except BaseException:  # noqa: BLE001 - the process ends here whatever it was; its words are the run's log
             traceback.print_exc()
@@ -105,6 +106,14 @@ class Child:
         line, _, self.rest = self.rest.partition(b"\n")
         said: dict[str, Any] = json.loads(line)
         return said
+
+
+def first_on_path(root: str, *, src: bool) -> None:
+    """In place of this script's own folder. PYTHONPATH: for the processes that tests start."""
+    packages = [os.path.join(root, "src")] if src else []
+    sys.path[0:1] = [*packages, root]
+    if packages:
+        os.environ["PYTHONPATH"] = os.pathsep.join([*packages, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def keep_only(first: int, second: int) -> None:

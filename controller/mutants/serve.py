@@ -104,7 +104,7 @@ class Measure:
         return [path for path in tests if any(name in read(".", path) for name in names)]
 
     def child(self) -> Child:
-        child = Child(self.plan["arguments"], self.left_s(), as_module=self.plan["as_module"])
+        child = Child(self.plan["arguments"], self.left_s(), src=self.plan["src"])
         if child.early:
             child.close()
             raise NotMeasuredError("mutants/early-import: pytest loads code of the repository before its tests")

@@ -37,6 +37,12 @@ def test_price(cents, member, total):
     assert price(cents, member) == total
 """
 NO_ASSERTION = "from price import price\n\ndef test_price():\n    price(100, True)\n    price(1, False)\n"
+IN_A_PROCESS = """
+import subprocess, sys
+
+def test_price_in_a_process():
+    subprocess.run([sys.executable, "-c", "import price; assert price.price(100, True) == 95"], check=True)
+"""
 IDENTITY = """
 import ast, hashlib, pathlib
 import price as module
@@ -46,7 +52,12 @@ def test_nobody_has_touched_it():
 """
 
 
-async def measured(tmp_path: Path, head: Mapping[str, str], base: Mapping[str, str] | None = None) -> MutantFacts:
+async def measured(
+    tmp_path: Path,
+    head: Mapping[str, str],
+    base: Mapping[str, str] | None = None,
+    environment: tuple[tuple[str, str], ...] = BARE,
+) -> MutantFacts:
     for name, files in (("head", head), ("base", base or {})):
         for path, text in files.items():
             target = tmp_path / name / path
@@ -54,7 +65,7 @@ async def measured(tmp_path: Path, head: Mapping[str, str], base: Mapping[str, s
             target.write_text(text)
         (tmp_path / name).mkdir(exist_ok=True)
     (tmp_path / "scratch").mkdir()
-    config = CiConfig(environment=BARE, mutants_s=60)
+    config = CiConfig(environment=environment, mutants_s=60)
     return await measure(BEST, tmp_path / "head", config, tmp_path / "scratch", base=tmp_path / "base", commit=COMMIT)
 
 
@@ -85,6 +96,16 @@ async def test_code_that_no_test_runs_survives_without_a_run(tmp_path: Path) -> 
     found = await measured(tmp_path, files, {"price.py": PRICE})
     assert (found.measured, found.killed, found.survived) == (True, 0, found.possible)
     assert found.possible >= 3
+
+
+@pytest.mark.parametrize("installed", [{}, {"site/price.py": PRICE.replace("cents - 5", "cents - 7")}])
+async def test_src_is_measured_on_its_own_code_installed_or_not(tmp_path: Path, installed: dict[str, str]) -> None:
+    """As in CI's runs: the tree's `src` comes before any installed copy, and for processes of the tests as well."""
+    head = {"src/price.py": PRICE, "tests/test_price.py": GOOD_TESTS, "tests/test_child.py": IN_A_PROCESS}
+    environment = (*BARE, ("PYTHONPATH", "site"))
+    found = await measured(tmp_path, {**head, **installed}, installed, environment)
+    assert (found.measured, found.why_not, found.share_killed) == (True, "", 1.0)
+    assert found.killed >= 10
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,21 @@ async def classified(**facts: Any) -> RiskVerdict:
     return await PolicyTable(PARAMETERS).classify(SMALL.model_copy(update=facts))
 
 
+async def test_a_renamed_test_file_or_an_empty_module_is_green_although_no_line_differs() -> None:
+    moved = FileFact(path="tests/test_b.py", was="tests/test_a.py", status=FileStatus.RENAMED, roles=(Role.TEST,))
+    empty = FileFact(path="tests/__init__.py", status=FileStatus.ADDED, roles=(Role.TEST,))
+    for one in (moved, empty):
+        verdict = await classified(files=(one.path,), lines_changed=0, change=ChangeFacts(files=(one,)))
+        assert (verdict.colour, verdict.rules) == (Colour.GREEN, ("green/default",))
+
+
+async def test_a_changed_file_of_which_no_line_is_known_to_differ_asks_for_a_person() -> None:
+    moved = FileFact(path="b.md", was="a.md", status=FileStatus.RENAMED)
+    same = FileFact(path="c.md", status=FileStatus.CHANGED)
+    verdict = await classified(files=("b.md", "c.md"), lines_changed=0, change=ChangeFacts(files=(moved, same)))
+    assert verdict.rules[0] == "yellow/facts-missing"
+
+
 async def test_a_small_tested_change_is_green_and_names_its_owner() -> None:
     verdict = await classified()
     assert (verdict.colour, verdict.rules) == (Colour.GREEN, ("green/default",))
@@ -346,6 +361,13 @@ async def test_what_an_agent_asks_for_is_never_green_and_no_better_for_it() -> N
 async def test_documentation_needs_no_test() -> None:
     docs = facts(("docs/a.md", Role.DOCS), ("README.md", Role.DOCS))
     assert (await classified(files=("docs/a.md", "README.md"), change=docs, tests_added=False)).colour is Colour.GREEN
+
+
+async def test_source_that_says_nothing_new_needs_no_new_test() -> None:
+    moved = facts(("src/cart.py", Role.SOURCE))
+    asked = {"files": ("src/cart.py",), "tests_added": False}
+    assert (await classified(**asked, change=moved)).rules[0] == "yellow/no-tests"
+    assert (await classified(**asked, change=moved.model_copy(update={"nothing_new": True}))).colour is Colour.GREEN
 
 
 async def test_a_clean_revert_is_green_whatever_its_size_and_place() -> None:
