@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pygit2
 from pygit2.enums import DeltaStatus, DiffFind, FileMode, ObjectType, SortMode
 
+from controller.adapters.git_ignored import ignored
 from controller.adapters.git_outside import reached_by
 from controller.adapters.git_store import Store, commit_of
 from controller.adapters.git_tested import commanded, compared, is_pytest, runs_doctests
@@ -97,6 +99,7 @@ class GitFacts:
         return ChangedTree(
             task=task,
             files=files,
+            ignored=_ignored(self._store.path(repository), old.tree, files),
             passing=tuple(_passing(repo, old, new)),
             outside=outside,
             commanded=commanded((old.tree, new.tree), self._options.test),
@@ -130,6 +133,7 @@ class GitFacts:
             nothing_new=found.nothing_new,
             weakened=await self._findings(found.weakened),
             tests_touched=await self._findings(found.tests_touched),
+            suspicious=await self._findings(found.suspicious),
             owned=tuple(OwnedPath(path=one.path, owners=one.owners) for one in found.owned),
             unread=await self._findings(found.unread),
         )
@@ -169,6 +173,17 @@ def _fact(file: ChangedFile, found: Analysis) -> FileFact:
         lines_removed=file.lines_removed,
         roles=found.roles.get(file.path, ()),
     )
+
+
+def _ignored(bare: Path, tree: pygit2.Tree, files: tuple[ChangedFile, ...]) -> tuple[str, ...]:
+    """New files that the base's own .gitignore names. Raises Permanent when git cannot tell."""
+    new = [one.path for one in files if one.status in (FileStatus.ADDED, FileStatus.RENAMED)]
+    return tuple(sorted(ignored(bare, new, lambda path: _blob(tree, path))))
+
+
+def _blob(tree: pygit2.Tree, path: str) -> bytes | None:
+    """None: there is no file there."""
+    return found.data if path in tree and isinstance(found := tree[path], pygit2.Blob) else None
 
 
 def _owners(tree: pygit2.Tree) -> str:

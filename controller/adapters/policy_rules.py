@@ -197,6 +197,39 @@ def generated(change: RiskInputs, _: TableParameters) -> str | None:
     return _by_role(change, Role.GENERATED, "generated or vendored files")
 
 
+# --- what hides -------------------------------------------------------------------------------------------------------
+
+
+def _hiding(change: RiskInputs, kind: str, words: str) -> str | None:
+    facts = facts_of(change)
+    found = [one for one in facts.suspicious if one.rule.startswith(f"{kind}/")] if facts else []
+    return f"{len(found)} {words} ({places(found)})" if found else None
+
+
+def invisible(change: RiskInputs, _: TableParameters) -> str | None:
+    return _hiding(change, "invisible", "lines have characters that nobody sees")
+
+
+def lookalike(change: RiskInputs, _: TableParameters) -> str | None:
+    return _hiding(change, "lookalike", "names read like others")
+
+
+def runs_text(change: RiskInputs, _: TableParameters) -> str | None:
+    return _hiding(change, "runs-text", "places run text or a shell, or load code by a computed name")
+
+
+def asks_if_tested(change: RiskInputs, _: TableParameters) -> str | None:
+    return _hiding(change, "asks-if-tested", "places of the program ask whether it is tested")
+
+
+def repository_inside(change: RiskInputs, _: TableParameters) -> str | None:
+    return _hiding(change, "repository-inside", "files make a folder a repository of its own")
+
+
+def ignored(change: RiskInputs, _: TableParameters) -> str | None:
+    return _hiding(change, "ignored", "new files that .gitignore names")
+
+
 # --- others -----------------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ from rbac.patterns import check_pattern, protected_by
 
 __all__ = ["TABLE", "PolicyTable", "Rule", "TableParameters", "classified", "spoken"]
 
-TABLE_VERSION = 2  # raised whenever what a rule means changes, so that the digest changes with it
+TABLE_VERSION = 3  # raised whenever what a rule means changes, so that the digest changes with it
 NAMED_PATTERNS = 3  # in a reason; the inputs beside it hold every file
 NAMED_BENCHMARKS = 3
 MAX_REASON = 600  # characters; as much as a claim in a decision holds
@@ -163,6 +163,12 @@ TABLE = (
     Rule("yellow/odd-kind", YELLOW, facts.odd_kind),
     Rule("yellow/binary", YELLOW, facts.binary),
     Rule("yellow/generated", YELLOW, facts.generated),
+    Rule("yellow/invisible-characters", YELLOW, facts.invisible),
+    Rule("yellow/lookalike-names", YELLOW, facts.lookalike),
+    Rule("yellow/runs-text", YELLOW, facts.runs_text),
+    Rule("yellow/asks-if-tested", YELLOW, facts.asks_if_tested),
+    Rule("yellow/repository-inside", YELLOW, facts.repository_inside),
+    Rule("yellow/ignored-file", YELLOW, facts.ignored),
     Rule("yellow/large-change", YELLOW, _large_change),
     Rule("yellow/tainted", YELLOW, _tainted),
     Rule("yellow/asked-by-an-agent", YELLOW, _asked_by_agent),

@@ -109,6 +109,7 @@ class ChangeFacts(Fact):
     tests_touched: tuple[Finding, ...] = ()  # test functions added, changed, removed: rules "test/added", ...
     nothing_new: bool = False  # all changed source is Python that the base has, moved, described or formatted otherwise
     owned: tuple[OwnedPath, ...] = ()
+    suspicious: tuple[Finding, ...] = ()  # what hides: rules "invisible/...", "lookalike/...", "runs-text/...", ...
     unread: tuple[Finding, ...] = ()
 
     @property

@@ -22,6 +22,7 @@ from controller.facts.novelty import says_nothing_new
 from controller.facts.owners import Owners
 from controller.facts.roles import roles_of
 from controller.facts.secrets_spelt import secrets_spelt
+from controller.facts.suspicious import suspicious
 from controller.facts.tree import Analysis, ChangedFile, ChangedTree, Noted, NotedDependency, NotedOwners
 from controller.facts.weakened import Context, TestedFile, compared
 
@@ -66,6 +67,8 @@ def analysis_of(tree: ChangedTree) -> Analysis:
     owners = Owners(tree.owners)
     owned = [NotedOwners(path=path, owners=who) for path in _paths(tree) if (who := owners.of(path))]
     secrets = [*_secrets(tree)]
+    hiding = [one for file in tree.files for one in _suspicious(file, work)]
+    hiding += [Noted(rule="ignored/file", path=path) for path in tree.ignored]
     return Analysis(
         roles={path: tuple(sorted(roles)) for path, roles in work.roles.items()},
         dependencies=_bounded(moved, work, "dependencies"),
@@ -76,6 +79,7 @@ def analysis_of(tree: ChangedTree) -> Analysis:
         tests_touched=_bounded(touched, work, "tests"),
         nothing_new=_nothing_new(work),
         owned=_bounded(owned, work, "owned"),
+        suspicious=_bounded(hiding, work, "suspicious"),
         unread=tuple(_short(one) for one in work.unread[:MOST_NOTED]),
     )
 
@@ -254,6 +258,18 @@ def _added_unread(file: ChangedFile, work: _Work) -> Iterator[Noted]:
 
 def _read(language: Language) -> bool:
     return language is Language.PYTHON or tests_lines.reads(language)
+
+
+# --- what hides -------------------------------------------------------------------------------------------------------
+
+
+def _suspicious(file: ChangedFile, work: _Work) -> list[Noted]:
+    try:
+        return [*suspicious(file, work.roles[file.path])]
+    except (SyntaxError, ValueError, RecursionError) as error:
+        if all(one.path != file.path for one in work.unread):
+            work.cannot("source", file, error)
+        return []
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class ChangedTree(Fact):
     task: str = ""
     files: tuple[ChangedFile, ...] = ()
     passing: tuple[PassingText, ...] = ()
+    ignored: tuple[str, ...] = ()  # new paths that the base's own .gitignore names
     outside: tuple[str, ...] = ()  # paths that the build and start commands reach
     commanded: tuple[str, ...] = ()  # paths that the test command reaches: scripts that say what is tested
     compared: tuple[str, ...] = ()  # files of data outside the tests that a test of the base names
@@ -88,4 +89,5 @@ class Analysis(Fact):
     tests_touched: tuple[Noted, ...] = ()
     nothing_new: bool = False
     owned: tuple[NotedOwners, ...] = ()
+    suspicious: tuple[Noted, ...] = ()
     unread: tuple[Noted, ...] = ()
