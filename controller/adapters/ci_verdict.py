@@ -151,6 +151,7 @@ def _facts(
         ran=sum(not line.skipped for line in head.tests),
         skipped=len(head.skipped),
         vanished=_some(before - after) if base else (),
+        vanished_tests=_some(map(without_row, before - after)) if base else (),
         newly_skipped=_some(set(head.skipped) & ran_before) if base else (),
         added=_some(after - before) if base else (),
         base_verdict=_base_verdict(of_base, base_verdict),
@@ -158,6 +159,11 @@ def _facts(
         tripwire=tripwire(sessions),
     )
     return facts.model_copy(update=_executed(asked.compared, sessions))
+
+
+def without_row(test: str) -> str:
+    """The name of a test without the row of its `parametrize`."""
+    return test.partition("[")[0]
 
 
 def tripwire(sessions: list[Session]) -> bool | None:
@@ -212,6 +218,6 @@ def _cleared(facts: TestFacts) -> TestFacts:
     """Names are text from outside: in clear each has a name of its own."""
     lists = {
         name: tuple(clear_name(test) for test in getattr(facts, name))
-        for name in ("vanished", "newly_skipped", "added", "base_failed")
+        for name in ("vanished", "vanished_tests", "newly_skipped", "added", "base_failed")
     }
     return facts.model_copy(update=lists)

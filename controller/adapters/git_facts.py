@@ -172,6 +172,7 @@ def _fact(file: ChangedFile, found: Analysis) -> FileFact:
         lines_added=file.lines_added,
         lines_removed=file.lines_removed,
         roles=found.roles.get(file.path, ()),
+        removal_asked=file.path in found.removals,
     )
 
 

@@ -80,11 +80,11 @@ def weakened(change: RiskInputs, _: TableParameters) -> str | None:
 
 
 def no_tests(change: RiskInputs, _: TableParameters) -> str | None:
-    """Asks for a test that asserts something wherever source says something new; a test that went is none."""
+    """Asks for a test that asserts something where source says something new, which no removal does that is asked."""
     facts = facts_of(change)
     if facts is None or change.tests_added or facts.nothing_new:
         return None
-    source = [one for one in facts.with_role(Role.SOURCE) if Role.GENERATED not in one.roles]
+    source = [one for one in facts.with_role(Role.SOURCE) if Role.GENERATED not in one.roles and not one.removal_asked]
     if not source:
         return None
     empty = sum(one.rule == "test/without-assertion" for one in facts.tests_touched)

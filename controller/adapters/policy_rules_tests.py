@@ -17,6 +17,7 @@ EXPLAINING = frozenset(  # a static reason why a test of the base is not on the 
         "test/assertion-removed-with-feature",
     }
 )
+EXPLAINING_FILES = EXPLAINING | {"test/file-removed-with-feature"}  # whose tests cannot be imported any more
 MOST_EXPLAINED = 200  # failures of the base's tests: a list of so many has been cut, and explains nothing
 CHANGING = EXPLAINING | {"test/changed", "test/edited", "test/removed"}
 
@@ -61,6 +62,8 @@ def fewer(change: RiskInputs, _: TableParameters) -> str | None:
     tests = _tests(change)
     if tests is None or not tests.vanished or not _has_reason(change):
         return None
+    if tests.vanished_tests and len(tests.vanished) < MOST_EXPLAINED and set(tests.vanished_tests) <= _went(change):
+        return None
     lost = len(tests.vanished) - len(tests.added)
     if lost <= _explained(change, EXPLAINING):
         return None
@@ -78,7 +81,9 @@ def base_failed(change: RiskInputs, _: TableParameters) -> str | None:
     if tests is None or tests.base_verdict is not BaseVerdict.FAILED:
         return None
     facts = change.change
-    explained = {one.test for one in facts.tests_touched if one.rule in EXPLAINING and one.test} if facts else set()
+    explained = (
+        {one.test for one in facts.tests_touched if one.rule in EXPLAINING_FILES and one.test} if facts else set()
+    )
     left = [name for name in tests.base_failed if name not in explained]
     if tests.base_failed and not left and len(tests.base_failed) < MOST_EXPLAINED:
         return None
@@ -142,6 +147,12 @@ def _has_reason(change: RiskInputs) -> bool:
     files = change.change.files if change.change else ()
     renamed = any(one.status is FileStatus.RENAMED and Role.TEST in one.roles for one in files)
     return renamed or bool(_explained(change, CHANGING))
+
+
+def _went(change: RiskInputs) -> set[str]:
+    """Tests that went with what the task asks to remove."""
+    touched = change.change.tests_touched if change.change else ()
+    return {one.test for one in touched if one.rule == "test/removed-with-feature" and one.test}
 
 
 def _explained(change: RiskInputs, rules: frozenset[str]) -> int:

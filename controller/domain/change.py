@@ -71,6 +71,7 @@ class FileFact(Fact):
     lines_added: int = 0
     lines_removed: int = 0
     roles: tuple[Role, ...] = ()
+    removal_asked: bool = False  # nothing came, and nothing went but what the task asks to remove
 
 
 class Finding(Fact):
@@ -153,6 +154,7 @@ class TestFacts(Fact):
     ran: int = Field(default=0, ge=0)  # neither skipped nor missing
     skipped: int = Field(default=0, ge=0)
     vanished: tuple[str, ...] = ()  # on the base and not on the head
+    vanished_tests: tuple[str, ...] = ()  # the same without the rows of a `parametrize`
     newly_skipped: tuple[str, ...] = ()  # ran on the base, skipped on the head
     added: tuple[str, ...] = ()  # on the head and not on the base
     names: Sealed | None = None  # JSON object from `clear_name` to name, of those above; None: nothing to name

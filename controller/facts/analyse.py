@@ -20,6 +20,7 @@ from controller.facts.irreversible import irreversible_steps
 from controller.facts.languages import Language, is_test, language_of
 from controller.facts.novelty import says_nothing_new
 from controller.facts.owners import Owners
+from controller.facts.removals import only_removes, removes, speaks_of
 from controller.facts.roles import roles_of
 from controller.facts.secrets_spelt import secrets_spelt
 from controller.facts.suspicious import suspicious
@@ -58,7 +59,8 @@ def analysis_of(tree: ChangedTree) -> Analysis:
     moved = [one for file in tree.files for one in _dependencies(file, work)]
     tested = [tests for file in tree.files if (tests := _tested(file, work)) is not None]
     sources = [source for file in tree.files if (source := _defined(file, work)) is not None]
-    found = compared(tested, _context(sources, tree))
+    context = _context(sources, tree)
+    found = compared(tested, context)
     touched = [*found.touched, *(one for file in tree.files for one in _added_unread(file, work))]
     weakened = [*found.weakened, *(one for file in tree.files for one in _data_changed(file, work))]
     weakened += [one for file in tree.files for one in _support(file, work)]
@@ -79,6 +81,7 @@ def analysis_of(tree: ChangedTree) -> Analysis:
         tests_touched=_bounded(touched, work, "tests"),
         nothing_new=_nothing_new(work),
         owned=_bounded(owned, work, "owned"),
+        removals=tuple(_removals(sources, context)),
         suspicious=_bounded(hiding, work, "suspicious"),
         unread=tuple(_short(one) for one in work.unread[:MOST_NOTED]),
     )
@@ -204,7 +207,39 @@ def _context(sources: list[Defined], tree: ChangedTree) -> Context:
     after = {_last(name) for _, _, new in sources for name in new.bound}
     before |= {_stem(file.former) for file, _, _ in sources if file.before is not None}
     after |= {_stem(file.path) for file, _, _ in sources if file.after is not None}
-    return Context(frozenset(before - after), frozenset(after - before), tree.task, tree.second_verdict)
+    gone = frozenset(before - after)
+    asked = _asked_to_remove(sources, tree.task, gone)
+    return Context(gone, frozenset(after - before), tree.task, tree.second_verdict, asked)
+
+
+def _asked_to_remove(sources: list[Defined], task: str, gone: frozenset[str]) -> frozenset[str]:
+    """What the task speaks of removing, by its own name or by that of the file that went with it."""
+    if not removes(task):
+        return frozenset()
+    files = [(file, old) for file, old, _ in sources if file.status is FileStatus.DELETED]
+    whole = [(file, old) for file, old in files if speaks_of(task, _stem(file.path))]
+    with_file = {_last(name) for _, old in whole for name in old.bound} | {_stem(file.path) for file, _ in whole}
+    return frozenset(name for name in gone if name in with_file or speaks_of(task, name))
+
+
+def _removals(sources: list[Defined], context: Context) -> Iterator[str]:
+    """Files from which nothing went but what the task asks to remove, and to which nothing came."""
+    for file, old, _ in sources:
+        named = {_last(name) for name in old.lines} | {_stem(file.path)}
+        whole = bool(named & context.asked) and named <= context.asked | _private(old)
+        if whole if file.status is FileStatus.DELETED else _only_removes(file, context.asked):
+            yield file.path
+
+
+def _only_removes(file: ChangedFile, asked: frozenset[str]) -> bool:
+    if not asked or language_of(file.path) is not Language.PYTHON or file.before is None or file.after is None:
+        return False
+    return only_removes(file.before, file.after, asked)
+
+
+def _private(old: Definitions) -> frozenset[str]:
+    """What only the file itself used goes with it."""
+    return frozenset(_last(name) for name in old.lines if any(one.startswith("_") for one in name.split(".")))
 
 
 def _last(name: str) -> str:

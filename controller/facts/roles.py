@@ -36,6 +36,11 @@ _DEPLOYED = re.compile(  # Kubernetes, Ansible
     r"^apiVersion:\s{1,4}\S|^kind:\s{1,4}[A-Z]\w{1,60}\s*$[\s\S]{0,400}?^(?:metadata|roleRef|spec):|^- hosts:",
     re.MULTILINE,
 )
+_STARTS = re.compile(  # by its name, whether or not a setting knows it: people and other tools run it
+    r"(?:^|/)(?:docker[_-])?(?:start|run|serve|launch|boot|up|entrypoint|install|setup|bootstrap|provision|build|deploy"
+    r"|release|publish|init|migrate|update|upgrade|cron\w*)(?:[._-][\w.-]+)?\.(?:sh|bash|zsh|ksh|ps1|bat|cmd)$",
+    re.IGNORECASE,
+)
 _GENERATED = re.compile(
     r"(?:^|/)(?:node_modules|vendor|third_party|__generated__|generated|dist)/"
     r"|_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.min\.(?:js|css)$|\.g\.(?:dart|cs)$|_generated\.\w{1,4}$|\.map$"
@@ -53,10 +58,10 @@ def roles_of(path: str, text: str = "") -> frozenset[Role]:
         roles.add(Role.DEPENDENCIES)
     if _MIGRATION.search(path):
         roles.add(Role.MIGRATION)
+    if _runs_outside(path, text):
+        roles.add(Role.RUNS_OUTSIDE)
     if _GENERATED.search(path) or _MARKED.search(text[:HEAD_CHARS]):
         roles.add(Role.GENERATED)
-    if path.lower().endswith((".yaml", ".yml")) and _DEPLOYED.search(text[:DEPLOYED_CHARS]):
-        roles.add(Role.RUNS_OUTSIDE)
     if is_snapshot(path):
         roles.add(Role.SNAPSHOT)
     elif is_test(path) and Role.TEST_CONFIG not in roles:
@@ -68,6 +73,11 @@ def roles_of(path: str, text: str = "") -> frozenset[Role]:
     if not roles & NOT_SOURCE:
         roles.add(Role.SOURCE)
     return frozenset(roles)
+
+
+def _runs_outside(path: str, text: str) -> bool:
+    deployed = path.lower().endswith((".yaml", ".yml")) and _DEPLOYED.search(text[:DEPLOYED_CHARS]) is not None
+    return deployed or (_STARTS.search(path) is not None and not is_test(path))
 
 
 def is_script(path: str) -> bool:

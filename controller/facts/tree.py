@@ -89,5 +89,6 @@ class Analysis(Fact):
     tests_touched: tuple[Noted, ...] = ()
     nothing_new: bool = False
     owned: tuple[NotedOwners, ...] = ()
+    removals: tuple[str, ...] = ()  # files from which only that went which the task asks to remove
     suspicious: tuple[Noted, ...] = ()
     unread: tuple[Noted, ...] = ()

@@ -19,10 +19,6 @@ from controller.facts.functions import Assertion, TestFile, TestFunction
 from controller.facts.tree import Noted
 
 _NOTHING = TestFile(())
-_REMOVING = re.compile(
-    r"\b(?:remov\w*|delet\w*|drop(?:s|ped|ping)?|retir\w*|sunset\w*|eliminat\w*|get rid of"
-    r"|no longer|take out|strip(?:s|ped|ping)?|deprecat\w*)\b"
-)
 _TOLERANCE = re.compile(r"approx|delta|places|closeto|within|isclose|epsilon|toler|rel_|abs_|rtol|atol", re.IGNORECASE)
 _BECOMES = (
     r"(?<!\w)(?:to|becomes?|be|is|are|returns?|equals?|says?|shows?|costs?|prints?|gives?|exactly)\b|[=:]|->|\u2192"
@@ -69,10 +65,12 @@ class Context:
     came: frozenset[str]
     task: str
     second_verdict: bool = True  # whether the base's own tests are run against the head
+    asked: frozenset[str] = frozenset()  # of those that are gone: the task speaks of removing them
 
-    @property
-    def removes(self) -> bool:
-        return _REMOVING.search(self.task.lower()) is not None
+    def went(self, names: Iterable[str]) -> bool:
+        """Something among these is gone, and the task speaks of removing all of it that is."""
+        gone = self.gone.intersection(names)
+        return bool(gone) and gone <= self.asked
 
     def names(self, word: str) -> bool:
         return re.search(rf"(?<!\w){re.escape(word.lower())}(?!\w)", self.task.lower()) is not None
@@ -99,6 +97,10 @@ def compared(files: list[TestedFile], context: Context) -> Compared:
     elsewhere = helpers | {name for new in came for name in new.test.names}
     for old in went:
         _removed(result, old, came, survivors, context)
+    for one in files:
+        if one.after is None and one.before is not None and _went_whole(one.before, context):
+            words = Noted(rule="test/file-removed-with-feature", path=one.former, test=clear_name(one.former))
+            result.touched.append(words)
     for new in came:
         rule = "test/added" if new.test.asserts else "test/without-assertion"
         result.touched.append(new.noted(rule))
@@ -119,11 +121,16 @@ def compared(files: list[TestedFile], context: Context) -> Compared:
     return result
 
 
+def _went_whole(before: TestFile, context: Context) -> bool:
+    """Every test of a file that is gone was of what the task asked to remove."""
+    return bool(before.tests) and all(context.went(test.names) for test in before.tests)
+
+
 def _helpers(one: TestedFile, survivors: Counter[str], context: Context) -> Iterator[Noted]:
     """Assertions that tests shared, and that stand nowhere any more."""
     for lost in (one.before or _NOTHING).helpers:
-        went_with_feature = context.removes and set(_WORD.findall(lost.shape)) & context.gone
-        if lost.strength and not lost.swallowed and not survivors[lost.text] and not went_with_feature:
+        gone = context.went(_WORD.findall(lost.shape))
+        if lost.strength and not lost.swallowed and not survivors[lost.text] and not gone:
             yield Noted(rule="weakened/helper-changed", path=one.path, words=lost.text)
 
 
@@ -198,9 +205,7 @@ def _removed(result: Compared, old: Placed, came: list[Placed], survivors: Count
     kept = [one for one in test.assertions if survivors[one.text]]
     if test.assertions and len(kept) == len(test.assertions) and came:
         result.touched.append(old.noted("test/renamed"))
-    elif test.names & context.gone and (
-        context.removes or any(context.names(name) for name in test.names & context.gone)
-    ):
+    elif context.went(test.names) or any(context.names(name) for name in test.names & context.gone):
         result.touched.append(old.noted("test/removed-with-feature"))
     else:
         result.touched.append(old.noted("test/removed"))
@@ -247,7 +252,7 @@ def _lost(result: Compared, new: Placed, one: Assertion, fresh: list[Assertion],
             result.weakened.append(new.noted(rule, words, line=same.line))
     elif any(_renamed(one, other, context) or _stronger(one, other) for other in fresh):
         result.touched.append(new.noted("test/subject-renamed", words))
-    elif set(_WORD.findall(one.shape)) & context.gone and context.removes:
+    elif context.went(_WORD.findall(one.shape)):
         result.touched.append(new.noted("test/assertion-removed-with-feature", words))
     else:
         result.weakened.append(new.noted(_rule_of_lost(one, fresh), words))

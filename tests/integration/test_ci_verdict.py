@@ -128,6 +128,22 @@ async def test_module_of_both_that_cannot_be_collected_fails_the_head(tmp_path: 
     assert [line.test for line in run.tests if not line.passed] == ["test_shop.py"]
 
 
+async def test_module_of_the_base_that_lost_what_it_imports_is_one_failure_and_the_others_run(tmp_path: Path) -> None:
+    base = {
+        **SHOP,
+        "gift.py": "def wrap(n):\n    return n\n",
+        "test_gift.py": "import pytest\nfrom gift import wrap\n\n\n@pytest.mark.parametrize('n', [1, 2])\n"
+        "def test_wrap(n):\n    assert wrap(n) == n\n",
+    }
+    known = Collected((*TESTS, "test_gift.py::test_wrap[1]", "test_gift.py::test_wrap[2]"), KNOWN.skipped)
+    run = await compared(tmp_path, {"gift.py": None, "test_gift.py": None}, base, known)
+    assert run.state is RunState.PASSED, run.reason
+    assert found(run) == (BaseVerdict.FAILED, (clear_name("test_gift.py"),))
+    assert run.facts is not None
+    assert (run.facts.ran, len(run.facts.vanished)) == (2, 2)
+    assert run.facts.vanished_tests == (clear_name("test_gift.py::test_wrap"),)
+
+
 async def test_configuration_of_tests_is_the_bases_in_its_own_verdict(tmp_path: Path) -> None:
     run = await compared(tmp_path, {**CHANGED, "conftest.py": "collect_ignore = ['test_shop.py']\n"})
     assert (run.state, found(run)[0]) == (RunState.PASSED, BaseVerdict.FAILED)

@@ -220,6 +220,13 @@ RAN: dict[str, Any] = {
     "executed": Executed.PROVEN,
 }
 MOVED = facts(SOURCE, tests_touched=(one("test/moved", test="test#1"),))
+GONE = facts(
+    SOURCE,
+    tests_touched=(
+        one("test/removed-with-feature", test="test#1"),
+        one("test/file-removed-with-feature", test="file#1"),
+    ),
+)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +238,11 @@ MOVED = facts(SOURCE, tests_touched=(one("test/moved", test="test#1"),))
         ({"executed": Executed.OTHER_COPY}, None, "red/other-copy-tested"),
         ({"vanished": ("test#1",)}, None, "red/tests-vanished"),
         ({"vanished": ("test#1",)}, MOVED, None),
+        ({"vanished": ("r1", "r2", "r3"), "vanished_tests": ("test#1",)}, GONE, None),
+        ({"vanished": ("r1", "r2", "r3"), "vanished_tests": ("test#1",)}, MOVED, "yellow/fewer-tests"),
+        ({"vanished": ("r1", "r2", "r3"), "vanished_tests": ("test#1", "test#2")}, GONE, "yellow/fewer-tests"),
+        ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("file#1",)}, GONE, None),
+        ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("file#2",)}, GONE, "yellow/base-tests-failed"),
         ({"vanished": ("test#1", "test#2"), "added": ("test#3",)}, MOVED, None),
         ({"vanished": ("test#1", "test#2", "test#3"), "added": ("test#4",)}, MOVED, "yellow/fewer-tests"),
         ({"newly_skipped": ("test#1",)}, None, "yellow/newly-skipped"),
@@ -272,6 +284,29 @@ async def test_an_exit_code_alone_makes_nothing_green_but_what_nobody_runs(
     inputs = SMALL.model_copy(update={"tests": TestFacts(ran=1), "change": facts(("a", role))})
     verdict = await table.classify(inputs)
     assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
+
+
+@pytest.mark.parametrize(
+    ("finding", "rule"),
+    [
+        ("invisible/direction", "yellow/invisible-characters"),
+        ("lookalike/name", "yellow/lookalike-names"),
+        ("runs-text/code", "yellow/runs-text"),
+        ("asks-if-tested/environment", "yellow/asks-if-tested"),
+        ("repository-inside/head", "yellow/repository-inside"),
+        ("ignored/file", "yellow/ignored-file"),
+    ],
+)
+async def test_what_hides_in_a_change_asks_for_a_person(finding: str, rule: str) -> None:
+    verdict = await classified(change=facts(SOURCE, suspicious=(one(finding),)))
+    assert verdict.rules == (rule, "green/default")
+
+
+async def test_a_removal_that_was_asked_for_needs_no_new_test_and_another_does() -> None:
+    gone = FileFact(path="gift.py", status=FileStatus.DELETED, lines_removed=4, roles=(Role.SOURCE,))
+    for asked, rules in ((True, ("green/default",)), (False, ("yellow/no-tests", "green/default"))):
+        change = ChangeFacts(files=(gone.model_copy(update={"removal_asked": asked}),))
+        assert (await classified(tests_added=False, change=change)).rules == rules
 
 
 @pytest.mark.parametrize(
