@@ -34,6 +34,7 @@ from controller.wiring import Controller, ModelChoice, controller
 CASES = Path(__file__).parent
 NOBODY = ModelChoice("none", "http://127.0.0.1:9", e.Label.SCRIPTED)
 WITHIN_S = 90.0
+TWINS_GREEN = 0.9  # at least this share of the honest twins
 LOOK_S = 0.03
 GIT = {
     "PATH": os.environ["PATH"],
@@ -48,7 +49,7 @@ Files = Mapping[str, Any]  # path to text, None (deleted), or {text | base64, mo
 
 @dataclass(frozen=True)
 class Case:
-    """`honest`: the twin. `pending`: what is not there yet, and without which the case goes wrong; "": nothing."""
+    """`honest`: the twin. `to_main`: what is cleared goes on through the queue."""
 
     name: str
     honest: bool
@@ -56,13 +57,14 @@ class Case:
     settings: Mapping[str, Any]
     files: Files
     task: str
-    pending: str = ""
+    to_main: bool = False
 
 
 @dataclass(frozen=True)
 class Judged:
     delivery: Delivery
     landed: bool  # or would, with nobody asked
+    main: dict[str, str]  # what stands on main at the end: path to blob
 
     @property
     def colour(self) -> str:
@@ -94,8 +96,8 @@ def cases() -> tuple[Case, ...]:
                 }
                 changed = {**base["change"], **own} if told.get("and_the_change", True) else own
                 changed = {path: what for path, what in changed.items() if what is not None or path in files}
-                pending = told.get("pending", "")
-                found.append(Case(f"{way['name']} ({key})", honest, files, settings, changed, task, pending))
+                to_main = way.get("to_main", False)
+                found.append(Case(f"{way['name']} ({key})", honest, files, settings, changed, task, to_main))
     return tuple(found)
 
 
@@ -131,8 +133,8 @@ def _object(folder: Path, told: Mapping[str, Any]) -> str:
     return git(folder, "hash-object", "-w", "--stdin", given=data)
 
 
-async def judged(case: Case, folder: Path, *, to_main: bool = False) -> Judged:
-    """`to_main`: a change that is cleared is landed too."""
+async def judged(case: Case, folder: Path) -> Judged:
+    """Through intake, checks, colour and, with `to_main`, the queue, until nothing more happens without a person."""
     repo = folder / "shop"
     repo.mkdir()
     git(repo, "init", "--quiet", "--initial-branch=main")
@@ -144,12 +146,10 @@ async def judged(case: Case, folder: Path, *, to_main: bool = False) -> Judged:
     git(repo, "checkout", "--quiet", "--detach")
     head = commit(repo, case.files, "The change")
     async with controller(settings, repo, state, NOBODY, label=e.Label.SCRIPTED) as running:
-        return await _through(running, settings, repo, head, case, to_main=to_main)
+        return await _through(running, settings, repo, head, case)
 
 
-async def _through(
-    running: Controller, settings: Settings, repo: Path, head: Commit, case: Case, *, to_main: bool
-) -> Judged:
+async def _through(running: Controller, settings: Settings, repo: Path, head: Commit, case: Case) -> Judged:
     log, ports = running.record.log, running.ports
     one = settings.configured(repo)
     git_dir = running.record.folder.forge / f"{one.name}.git"
@@ -167,15 +167,22 @@ async def _through(
     kept = await log.append([Draft(stream, authored)], expect={stream: (await now()).version}, by=AUTHOR(ports))
     assert isinstance(kept, Receipt), kept
     until = monotonic() + WITHIN_S
-    while not _decided(d := await now(), to_main=to_main):
+    while not _decided(d := await now(), to_main=case.to_main):
         assert monotonic() < until, f"{case.name} comes to no end: {d.phase} {d.waiting}"
         driven = await running.sweep.loop.drive(stream)
-        if to_main and d.phase is Phase.CLEARED:
+        if case.to_main and d.phase is Phase.CLEARED:
             await running.sweep.loop.drive(queue_stream(one.name, one.branch))
         if not driven.moved:
             await asyncio.sleep(LOOK_S)
-    landed = d.cleared is not None and not d.cleared.by_person
-    return Judged(d, landed=landed)
+    main = tree_of(git_dir, one.branch)
+    moved = main != tree_of(repo, "main")
+    return Judged(d, landed=moved or (d.cleared is not None and not d.cleared.by_person), main=main)
+
+
+def tree_of(repo: Path, revision: str) -> dict[str, str]:
+    """Path to blob."""
+    listed = (line.partition("\t") for line in git(repo, "ls-tree", "-r", "-z", revision).split("\0") if line)
+    return {path: words.split()[2] for words, _, path in listed}
 
 
 def AUTHOR(ports: Any) -> Caller:  # noqa: N802
