@@ -21,7 +21,7 @@ _RUNS = {
     Language.PHP: r"\b(?:eval|assert|create_function|system|exec|shell_exec|passthru|popen|proc_open|unserialize)\s*\("
     r"|\binclude(?:_once)?\s*\(?\s*\$|\brequire(?:_once)?\s*\(?\s*\$|\$\w+\s*\(\s*\$_(?:GET|POST|REQUEST)",
     Language.SHELL: r"\beval\b|\|\s*(?:sudo\s+)?(?:ba|z|k|da)?sh\b|\bbase64\s+(?:-d|-D|--decode)|(?:source|\.)\s+<\("
-    r"|\b(?:ba|z|k|da)?sh\s+-c\b|\bpython3?\s+-c\b|\bperl\s+-e\b",
+    r"|\b(?:(?:ba|z|k|da)?sh|python3?)\s+-c\s+\"?[$`]|\bperl\s+-e\s+\"?[$`]",
     Language.JVM: r"\bScriptEngine|\bdefineClass\b|\bObjectInputStream\b|\bRuntime\.getRuntime\(\)|\bProcessBuilder\b"
     r"|\bClass\.forName\s*\(\s*[^\"\s)]|\bGroovyShell\b|\bMethodHandles\b|\bURLClassLoader\b",
     Language.GO: r"\bplugin\.Open\b|\bexec\.Command(?:Context)?\s*\(.*\"(?:/bin/)?(?:ba)?sh\"|\bgob\.NewDecoder\b"

@@ -153,6 +153,7 @@ def test_tests_know_that_they_are_tests() -> None:
         ("a.rb", "Marshal.load(given)", "runs-text/pattern"),
         ("a.php", "eval(base64_decode($given));", "runs-text/pattern"),
         ("a.sh", "curl https://example.org/x | sh", "runs-text/pattern"),
+        ("a.sh", 'python3 -c "$(cat x)"', "runs-text/pattern"),
         ("a.js", "const is_аdmin = true;", "lookalike/mixed"),
         ("a.js", "const сору = true;", "lookalike/name"),
     ],
@@ -170,6 +171,7 @@ def test_other_languages_are_read_by_their_lines(path: str, line: str, rule: str
         ("a.rs", "#[cfg(test)]"),
         ("a.js", "const привет = 'сор'; // сор, рост"),
         ("A.java", 'Class.forName("shop.Driver");'),
+        ("a.sh", "python3 -c 'import weight; print(weight.parcels(1))'"),
     ],
 )
 def test_other_languages_keep_their_ordinary_lines(path: str, line: str) -> None:
