@@ -5,14 +5,13 @@ Whatever nobody wrote has a default that is safe; whatever nobody knows is an er
 
 from __future__ import annotations
 
-import difflib
 import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from controller.domain.approvals import ApprovalRules
 from controller.domain.bounds import Bounds, RolloutPlan
@@ -22,6 +21,7 @@ from controller.domain.money import price_of
 from controller.domain.verdict import JudgeConfig
 from controller.errors import ConfigError
 from controller.ports import RepositoryConfig, ServiceConfig
+from controller.settings_errors import as_config_error
 from controller.settings_sandbox import Places, SandboxSection, SecretSection, Section, VariableName
 from rbac.load import SHIPPED
 from rbac.model import PathPattern
@@ -346,7 +346,7 @@ def parse(raw: dict[str, Any], where: str = FILE) -> Settings:
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        raise _as_config_error(error, where) from error
+        raise as_config_error(error, where, Settings) from error
     for key, value in (
         ("repository.name", settings.repository.name),
         ("service.name", settings.service and settings.service.name),
@@ -395,32 +395,6 @@ def _check_prometheus(settings: Settings, where: str) -> None:
             f"prometheus.scrape_seconds = {settings.prometheus.scrape_seconds}",
             f"Set rollout.window_ms to {SCRAPES_IN_A_WINDOW * scrape_ms} or more, or scrape more often",
         )
-
-
-def _as_config_error(error: ValidationError, where: str) -> ConfigError:
-    first = error.errors(include_url=False)[0]
-    place = [str(part) for part in first["loc"]]
-    key = ".".join(place)
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _keys_at(place[:-1]), n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(_keys_at(place[:-1]))}"
-        return ConfigError(f"{where}: {key} is not a setting", hint)
-    if first["type"] == "missing":
-        return ConfigError(f"{where}: {key} is missing", "Set it; `flyball init` shows an example of every setting")
-    return ConfigError(
-        f"{where}: {key} is {first['input']!r}: {first['msg']}", "Correct the value; `flyball init` shows an example"
-    )
-
-
-def _keys_at(place: list[str]) -> list[str]:
-    model: Any = Settings
-    for part in place:
-        field = model.model_fields.get(part)
-        inner = [a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type)] if field else []
-        model = next((a for a in inner if issubclass(a, BaseModel)), None)
-        if model is None:
-            return []
-    return sorted(model.model_fields)
 
 
 def _micro(value: float) -> MicroUsd:

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?:[1-9][0-9]{0,4}$")]
+PLACE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?:([1-9][0-9]{0,4})")
+LAST_PORT = 65_535
+
+
+def _a_place(text: str) -> str:
+    found = PLACE.fullmatch(text)
+    if found is None or int(found[2]) > LAST_PORT:
+        raise ValueError(f"is no host:port, such as pypi.org:443 (ports end at {LAST_PORT})")
+    return text
+
+
+HostPort = Annotated[str, AfterValidator(_a_place)]
 Places = Annotated[tuple[HostPort, ...], Field(max_length=64)]  # what code in the sandbox may reach
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_own_type(cls, value: object, info: ValidationInfo) -> object:
+        """TOML has booleans and numbers: "no" in quotes must not be read as one, nor 1 as true."""
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if wanted is bool and not isinstance(value, bool):
+            raise ValueError("is neither true nor false: write one of them, without quotes")
+        if wanted in (int, float) and isinstance(value, bool | str):
+            raise ValueError("is no number: write one, without quotes")
+        return value
 
 
 class SandboxSection(Section):

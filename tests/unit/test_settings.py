@@ -103,6 +103,38 @@ def test_a_value_that_cannot_be_is_named_with_its_key(tmp_path: Path, text: str,
     assert "flyball init" in told.way_out
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[sandbox]\nunsafe_accept_plain = "no"\n', "sandbox.unsafe_accept_plain is 'no': is neither true nor false"),
+        ("[policy]\nmutants_required = 1\n", "policy.mutants_required is 1: is neither true nor false"),
+        ('[test]\nmutants_seconds = "60"\n', "test.mutants_seconds is '60': is no number"),
+        ("[service]\nport = true\n", "service.port is True: is no number"),
+        ('[test]\nkeeps = "**/snapshots/**"\n', "test.keeps is '**/snapshots/**': must be a list"),
+        ('[policy.codeowners]\n"@acme/pay" = "bob"\n', "policy.codeowners.@acme/pay is 'bob': must be a list"),
+        ('[test]\nnetwork = ["https://pypi.org:443"]\n', "is no host:port, such as pypi.org:443"),
+        ('[build]\nnetwork = ["pypi.org:65536"]\n', "ports end at 65535"),
+        (
+            '[service]\nsecrets = { A = "/run/a" }\n',
+            "service.secrets.A is '/run/a': must be a table with command, file",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_the_words_of_toml(tmp_path: Path, text: str, said: str) -> None:
+    section = text.replace("[service]\n", '[service]\nname = "shop"\nstart = ["x"]\n')
+    told = complaint(tmp_path, section)
+    assert said in told.message
+    assert "tuple" not in told.message
+    assert "flyball init" in told.way_out
+
+
+def test_a_misspelt_key_is_named_before_what_is_missing_for_it_and_in_tables_too(tmp_path: Path) -> None:
+    told = complaint(tmp_path, '[service]\nnmae = "shop"\nstart = ["x"]\n')
+    assert ("service.nmae is not a setting" in told.message, told.way_out) == (True, "Did you mean 'name'?")
+    told = complaint(tmp_path, '[service]\nname = "shop"\nstart = ["x"]\nsecrets = { A = { fil = "/run/a" } }\n')
+    assert ("service.secrets.A.fil is not" in told.message, told.way_out) == (True, "Did you mean 'file'?")
+
+
 @pytest.mark.parametrize("missing", ["name", "start"])
 def test_what_a_service_cannot_do_without_is_asked_for(tmp_path: Path, missing: str) -> None:
     said = {"name": 'name = "shop"', "start": 'start = ["x"]'}
