@@ -27,8 +27,17 @@ class Results:
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
         self.skipped: list[str] = []
+        self.held: list[tuple[str, dict[str, Any]]] | None = None  # said later or never; None: said at once
+
+    def settle(self, *, keep: bool) -> None:
+        held, self.held = self.held or [], None
+        for kind, line in held if keep else ():
+            self.say(kind, **line)
 
     def say(self, kind: str, **line: Any) -> None:
+        if self.held is not None:
+            self.held.append((kind, line))
+            return
         if kind == "test" and line["outcome"] == "skipped":
             self.skipped.append(line["test"])
         rest = json.dumps({"kind": kind, **line}).encode() + b"\n"
@@ -43,15 +52,21 @@ class ForgedError(Exception):
 class Session:
     """One child's answers, each held against what was asked."""
 
-    def __init__(self, results: Results, channel: socket.socket, secret: str) -> None:
-        self.results, self.channel, self.secret = results, channel, secret
+    def __init__(self, results: Results, channel: socket.socket, secret: str, then: str = "") -> None:
+        """`then`: what may follow in the same process once all tests have passed. "": nothing."""
+        self.results, self.channel, self.secret, self.then = results, channel, secret, then
+        self.followed = False
+        self.letters: list[str] = []  # sent, and not used up: whatever runs next reads them first
+        self.begin()
+
+    def begin(self) -> None:
         self.listed: list[str] = []
         self.order: list[str] = []
-        self.ready = self.finished = False
+        self.ready = self.finished = self.passed = False
+        self.failed = 0
         self.done: set[int] = set()
         self.running: int | None = None
         self.asked = ""  # of the running test; "w": its tripwire comes first, "g": it is its own turn
-        self.letters: list[str] = []  # sent, and not used up
         self.begun = self.began = self.ran = time.monotonic()
         self.wires_s, self.wire_s = 0.0, 0.002  # tripwires took so long in all; one takes about so long
         self.wired: set[tuple[int, bool]] = set()
@@ -75,6 +90,7 @@ class Session:
     def on_uncollected(self, test: str, message: str) -> None:
         if self.ready:
             raise ForgedError("a collection after the collection")
+        self.failed += 1
         self.results.say("test", test=test, outcome="failed", duration_ms=0, message=message)
 
     def on_ordered(self, tests: list[str]) -> None:
@@ -141,6 +157,7 @@ class Session:
         test, took = self.order[number], int(((self.ran or time.monotonic()) - self.began) * 1000)
         self.running, self.asked = None, ""
         self.done.add(number)
+        self.failed += told["outcome"] == "failed"
         for one in benchmarks:
             self.results.say("benchmark", test=test, name=one["name"], samples=one["samples"])
         self.results.say("test", test=test, duration_ms=took, **told)
@@ -151,8 +168,18 @@ class Session:
     def on_finished(self, exit: int) -> None:  # noqa: A002  pytest's own word
         if self.running is not None or self.finished:
             raise ForgedError("the session ended in the middle of a test")
-        self.finished = True
+        self.finished, self.passed = True, exit == 0
         self.results.say("finished", exit=exit, wires=self.wires)
+
+    def on_next(self) -> None:
+        """The session is over, and its tests with it, before a file of the next one's lies in the tree."""
+        if not self.then or not self.passed or self.failed or len(self.done) != len(self.order):
+            raise ForgedError("a session went on that was not to go on")
+        self.results.say("ended", code=0, timed_out=False, left=False)
+        self.results.held = []
+        self.results.say("session", name=self.then)
+        self.then, self.followed = "", True
+        self.begin()
 
 
 def attend(session: Session, child: int, until: float) -> str:

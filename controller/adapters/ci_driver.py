@@ -10,6 +10,10 @@ was not ordered, two answers for one, a line without the secret) is forged, and 
 random places it orders a tripwire, a test that must fail (`ci_pytest_plugin`). When a session ends, all that it left
 running is killed, and before the next the tree is laid out anew from a copy that no test can write (`ci_grounds`).
 
+A session whose tests have all passed may be followed by one in the same process, which finds the code imported: the
+head's own test modules behind the base's tests. By then the first one's answers are here, and nothing of the second
+lies in the tree before. If the second does not pass there, it is not heard of, and has a process of its own as ever.
+
 It believes itself, the exit status that the kernel tells it, and nothing else.
 """
 
@@ -22,6 +26,7 @@ import gc
 import importlib
 import importlib.util
 import json
+import linecache
 import os
 import signal
 import socket
@@ -31,7 +36,15 @@ import types
 from typing import Any
 
 from controller.adapters.ci_answers import Results, Session, attend
-from controller.adapters.ci_grounds import clear_home, end_all, exit_code, lay_out, protect, without_bytecode
+from controller.adapters.ci_grounds import (
+    clear_home,
+    end_all,
+    exit_code,
+    lay_out,
+    protect,
+    replace,
+    without_bytecode,
+)
 from controller.adapters.ci_pytest_plugin import Reporter, Wanted
 from controller.adapters.ci_watch import Watch
 
@@ -39,8 +52,11 @@ RESULTS_FD = "FLYBALL_RESULTS_FD"
 LISTING_S = 60.0  # for tests that are only listed
 
 
-def run_session(results: Results, plan: dict[str, Any], wanted: dict[str, Any], until: float) -> None:
-    """One session of tests, to its certain end. Returns in the parent only; the child leaves by SystemExit."""
+def run_session(results: Results, plan: dict[str, Any], wanted: dict[str, Any], until: float) -> bool:
+    """One session of tests, to its certain end. Returns in the parent only; the child leaves by SystemExit.
+
+    True: the one that follows it has run in the same process, and passed or is not to be repeated.
+    """
     ours, theirs = socket.socketpair()
     secret = os.urandom(16).hex()
     results.say("session", name=wanted["name"])
@@ -52,7 +68,7 @@ def run_session(results: Results, plan: dict[str, Any], wanted: dict[str, Any], 
         ours.close()
         become_tests(plan, wanted, theirs, secret, results.skipped)
     theirs.close()
-    session = Session(results, ours, secret)
+    session = Session(results, ours, secret, wanted["then"]["name"] if wanted["then"] else "")
     try:
         why = attend(session, child, until)
     except BrokenPipeError:
@@ -62,9 +78,15 @@ def run_session(results: Results, plan: dict[str, Any], wanted: dict[str, Any], 
     status = os.waitpid(child, 0)[1]
     ours.close()
     left = not end_all()
+    if session.followed:
+        kept = bool(why) or left or (session.passed and status == 0)
+        results.settle(keep=kept)
+        if not kept:
+            return False  # perhaps for what the first session has left: it has a process and a tree of its own then
     if why and why != "time":
         results.say("forged", why=why[:500], wires=session.wires)
     results.say("ended", code=exit_code(status), timed_out=why == "time", left=left)
+    return session.followed
 
 
 def become_tests(
@@ -93,8 +115,31 @@ def become_tests(
         watch.install()
     orders = Wanted(wanted["only"], skipped if wanted["listing"] else None, past_errors=wanted["past_errors"])
     sys.argv[1:] = plan["args"]
-    code = pytest.main(plan["args"], plugins=[Reporter(channel, secret, root, orders, watch)])
-    sys.exit(int(code))
+    reporter = Reporter(channel, secret, root, orders, watch)
+    code = int(pytest.main(plan["args"], plugins=[reporter]))
+    then = wanted["then"]
+    if then is not None and code == 0:
+        try:
+            take_over(then["tree"], root, then["tests"])
+        except OSError:
+            sys.exit(code)  # something else stands in their place: it is for a session with a tree of its own
+        print(f"\n--- {then['title']} ---\n")
+        reporter.say("next")
+        following = Reporter(channel, secret, root, Wanted(then["only"], None), watch)
+        code = int(pytest.main(plan["args"], plugins=[following]))
+    sys.exit(code)
+
+
+def take_over(source: str, root: str, tests: list[str]) -> None:
+    """The next session's tests take the place of those that have run; what they tested stays imported."""
+    replace(source, root, tests)
+    files = {os.path.realpath(os.path.join(root, one)) for one in tests}
+    for name, module in list(sys.modules.items()):
+        if os.path.realpath(getattr(module, "__file__", None) or os.devnull) in files:
+            del sys.modules[name]
+    linecache.clearcache()
+    importlib.invalidate_caches()
+    gc.freeze()  # pytest looks for unraisable errors by collecting five times: among what is new, and no more
 
 
 def first_on_path(plan: dict[str, Any], root: str) -> list[str]:
@@ -146,7 +191,11 @@ def main() -> None:
     protect(dumpable=False)
     gc.freeze()
     until = time.monotonic() + plan["wall_s"]
+    followed = False
     for number, wanted in enumerate(plan["sessions"]):
+        if followed:
+            followed = False
+            continue  # it has run behind the one before it
         if number or wanted["tree"]:
             for said in clear_home():
                 results.say("note", text=said)
@@ -156,7 +205,7 @@ def main() -> None:
         if wanted["title"]:
             print(f"\n--- {wanted['title']} ---\n")
         limit = min(until, time.monotonic() + LISTING_S) if wanted["listing"] else until
-        run_session(results, plan, wanted, limit)
+        followed = run_session(results, plan, wanted, limit)
         sys.stdout.flush()
     results.say("driver", ok=True)
 

@@ -175,6 +175,8 @@ class Run:
         first = _session(BASES_TESTS, watch=True)
         only = None if self.compared.whole else [one for one in self.compared.modules if (self._head / one).is_file()]
         own = [] if only == [] else [_session(HEAD, self._head, only=only, watch=True)]
+        if own and only is not None:
+            first["then"] = {**own[0], "tests": list(self.compared.tests)}
         return [first, *own, *listing]
 
     @property
@@ -265,6 +267,7 @@ def _session(
         "watch": watch,
         "listing": listing,
         "title": title,
+        "then": None,  # which session may follow in the same process, and which of its files differ
         # The base may test what the head has taken away: that module fails, and no other is spared for it.
         "past_errors": name == BASES_TESTS,
     }

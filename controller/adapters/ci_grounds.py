@@ -3,7 +3,7 @@
 Part of the parent of the tests: nothing but the standard library, and no pathlib.
 """
 
-# ruff: noqa: PTH101, PTH106, PTH108, PTH112, PTH118, PTH123, PTH208
+# ruff: noqa: PTH101, PTH103, PTH106, PTH108, PTH112, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ def lay_out(source: str, root: str) -> None:
     empty(root)
     os.chmod(root, 0o755)  # noqa: S103  as any checkout
     shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True)
+
+
+def replace(source: str, root: str, names: list[str]) -> None:
+    """These files of `root` become those of `source`, or go. Compiled code of theirs is gone."""
+    for name in names:
+        target = os.path.join(root, *name.split("/"))
+        if os.path.lexists(target):
+            os.unlink(target)
+        folder, file = os.path.split(target)
+        compiled = os.path.join(folder, "__pycache__")
+        for entry in os.scandir(compiled) if os.path.isdir(compiled) else ():
+            if entry.name.startswith(file.removesuffix(".py") + "."):
+                os.unlink(entry.path)
+        before = os.path.join(source, *name.split("/"))
+        if os.path.lexists(before):
+            os.makedirs(folder, exist_ok=True)
+            shutil.copy2(before, target, follow_symlinks=False)
 
 
 def empty(folder: str) -> None:

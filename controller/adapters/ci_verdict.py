@@ -72,6 +72,8 @@ def judge(asked: Asked, results: Results) -> Judged:
     verdicts = {one.name: judge_session(asked.python, asked.ending(one), one) for one in results.sessions}
     head = _head(asked, of_base, of_head)
     verdict = _verdict(asked, verdicts, of_base, of_head, head)
+    if verdict.state is RunState.PASSED and not results.whole:
+        verdict = Verdict(RunState.BROKEN, "the process that orders the tests ended before all of them had run")
     facts = _facts(asked, results, head, of_base, verdicts.get(BASES_TESTS))
     forged = any(one.forged for one in (of_base, of_head) if one)
     if facts.executed is Executed.OTHER_COPY and not forged:

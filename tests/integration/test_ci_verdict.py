@@ -91,6 +91,48 @@ async def test_added_test_costs_its_own_run_and_no_other(tmp_path: Path) -> None
     assert run.facts.added == (clear_name("test_new.py::test_new"),)
 
 
+BEHIND = {
+    **SHOP,
+    "test_shop.py": "import shop\n\n\ndef test_price():\n    shop.left = True\n    assert shop.price() == 1\n",
+}
+
+
+async def test_own_tests_run_behind_the_bases_where_the_code_is_imported_already(tmp_path: Path) -> None:
+    new = "import shop\n\n\ndef test_new():\n    assert shop.left\n"
+    run = await compared(tmp_path, {"test_new.py": new}, BEHIND)
+    assert (run.state, found(run)) == (RunState.PASSED, (BaseVerdict.PASSED, ())), run.output
+    assert len(run.tests) == 4
+
+
+async def test_own_tests_that_fail_behind_the_bases_have_a_process_of_their_own(tmp_path: Path) -> None:
+    """What the base's tests have left in the code is nobody's reason to fail."""
+    new = "import shop\n\n\ndef test_new():\n    assert not hasattr(shop, 'left')\n"
+    run = await compared(tmp_path, {"test_new.py": new}, BEHIND)
+    assert (run.state, found(run)) == (RunState.PASSED, (BaseVerdict.PASSED, ())), run.output
+    assert [line.test for line in run.tests].count("test_new.py::test_new") == 1
+
+
+async def test_edited_module_is_the_heads_behind_the_bases(tmp_path: Path) -> None:
+    """Of the same size and time as the base's, with a fixture that is gone: nothing of it is left."""
+    tests = "import pytest\n\n\n@pytest.fixture(autouse=True)\ndef one():\n    return 1\n\n\n"
+    tests += "def test_price(one):\n    assert one == 1\n"
+    base = {**SHOP, "test_shop.py": tests}
+    wrong = await compared(tmp_path, {**CHANGED, "test_shop.py": tests.replace("one == 1", "one == 2")}, base)
+    assert (wrong.state, found(wrong)) == (RunState.FAILED, (BaseVerdict.PASSED, ()))
+    assert [line.test for line in wrong.tests if not line.passed] == ["test_shop.py::test_price"]
+    (tmp_path / "gone").mkdir()
+    gone = tests.replace("@pytest.fixture(autouse=True)\ndef one", "def two")
+    missing = await compared(tmp_path / "gone", {**CHANGED, "test_shop.py": gone}, base)
+    assert (missing.state, found(missing)) == (RunState.FAILED, (BaseVerdict.PASSED, ()))
+
+
+async def test_run_whose_parent_is_killed_before_the_heads_own_tests_passes_nothing(tmp_path: Path) -> None:
+    kills = "import atexit, os\natexit.register(os.kill, os.getppid(), 9)\n\n\ndef price():\n    return 1\n"
+    new = "import shop\n\n\ndef test_new():\n    assert shop.price() == 2\n"
+    run = await compared(tmp_path, {"shop.py": kills, "test_new.py": new})
+    assert run.state is RunState.BROKEN
+
+
 async def test_deleted_test_still_runs_and_is_missed(tmp_path: Path) -> None:
     run = await compared(tmp_path, {**CHANGED, "test_shop.py": None})
     assert run.state is RunState.PASSED
