@@ -38,6 +38,9 @@ FAULTS: Mapping[str, str] = {
     "-c commit.gpgSign=false -c i18n.commitEncoding=UTF-8",
     "unreadable_messages": "{count} of its commits have a message that is not UTF-8, is too long, or holds "
     "characters that cannot be seen; amend them",
+    "secret_messages": "{count} of its commits have a message that holds what looks like a secret; amend them, and "
+    "have the secret changed if it is one",
+    "odd_parents": "{count} of its commits have one parent twice, or more than 16; make them again",
     "odd_modes": "it has {count} new entries that are empty folders, or of a mode other than 40000, 100644 and 100755",
     "links": "it adds or changes {count} symlinks; use regular files",
     "submodules": "it adds or changes {count} submodules; leave them as they are",

@@ -55,7 +55,9 @@ def push_of(site: Site, said: Mapping[str, object], old: str | None = None) -> b
     body = b"better\n"
     src = with_object(site, base.tree["src"].id, b"cart.py", object_id(BLOB, body))
     top = with_object(site, base.tree_id, b"src", object_id(TREE, src))
-    commit = commit_of(object_id(TREE, top), str(base.id), **said)  # type: ignore[arg-type]
+    words = {name: value for name, value in said.items() if name != "parents"}
+    parents = [str(base.id)] * int(str(said.get("parents", 1)))
+    commit = commit_of(object_id(TREE, top), *parents, **words)  # type: ignore[arg-type]
     new = object_id(COMMIT_OBJECT, commit)
     pack = pack_of((BLOB, body), (TREE, src), (TREE, top), (COMMIT_OBJECT, commit))
     return commands((old, new, OWN_REF)) + pack
@@ -72,7 +74,18 @@ FOREIGN, TRAILER, DATE = (
     b"a date that cannot be",
 )
 HEADER, UNREADABLE = b"a signature, an encoding or other headers", b"not UTF-8, is too long, or"
+SECRET, PARENTS = b"what looks like a secret", b"one parent twice, or more than 16"
+TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"  # in parts, so that no scanner takes it for one
 FORGED: list[tuple[dict[str, object], bytes]] = [
+    ({"message": f"work\n\nTried it with {TOKEN}.\n"}, SECRET),
+    ({"message": "work\n\npassword=" + "hunter2horse-battery9\n"}, SECRET),
+    ({"parents": 2}, PARENTS),
+    ({"parents": 5_000}, PARENTS),
+    ({"message": "work\n\nSigned-\u043eff-by: Ann <ann@example.org>\n"}, b"agents never sign off"),
+    ({"message": "work\n\nReviewed\u2011by: Ann <ann@example.org>\n"}, TRAILER),
+    ({"message": "work\n\n\u0410cked-by\ua789 Ann <ann@example.org>\n"}, TRAILER),
+    ({"message": "work \U000e0157\U000e0155\n"}, UNREADABLE),
+    ({"message": "work\u3164\u2800\n"}, UNREADABLE),
     ({"by": PERSON}, FOREIGN),
     ({"committer": PERSON}, FOREIGN),
     ({"by": PERSON, "committer": PERSON}, FOREIGN),
@@ -123,6 +136,7 @@ async def test_what_is_not_the_sessions_to_say_is_refused(site: Site) -> None:
 HONEST: list[dict[str, object]] = [
     {},
     {"message": "Größe der Schrift ändern\n\nWarum: weil sie zu klein war.\n"},
+    {"message": "Add a heart ❤️\n\nСтрока: кириллица. Password rules: see the docs. token-by-token: yes\n"},
     {"message": "Add a smile 👩‍💻\n\n- one thing\n\t- another thing\n"},
     {"message": "Fix: handle http://example.org/a-by:b\n\nSee also: the docs. Done by: nobody in particular.\n"},
     {"at": f"{NOW - 86_400 * 30} +0545"},
