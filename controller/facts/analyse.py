@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from controller.domain.change import FileStatus, Role
 from controller.facts import config_parts, dependencies, support, tests_lines, tests_python
+from controller.facts.brought_in import brought_in
 from controller.facts.config_parts import Part, Unreadable
 from controller.facts.definitions import Definitions, definitions_of
 from controller.facts.functions import TestFile
@@ -131,7 +132,11 @@ def _acts(roles: frozenset[Role]) -> bool:
 
 
 def _dependencies(file: ChangedFile, work: _Work) -> Iterator[NotedDependency]:
-    if Role.DEPENDENCIES not in work.roles[file.path] or file.unread:
+    if file.unread:
+        return
+    if _acts(work.roles[file.path]):
+        yield from _brought_in(file, work)
+    if Role.DEPENDENCIES not in work.roles[file.path]:
         return
     if dependencies.kind_of(file.path) is None:
         if Role.RUNS_OUTSIDE not in work.roles[file.path]:  # a program, such as setup.py, asks for a person as one
@@ -143,6 +148,13 @@ def _dependencies(file: ChangedFile, work: _Work) -> Iterator[NotedDependency]:
         work.cannot("dependencies", file, error)
         return
     yield from found
+
+
+def _brought_in(file: ChangedFile, work: _Work) -> Iterator[NotedDependency]:
+    try:
+        yield from brought_in(file)
+    except ValueError as error:
+        work.cannot("dependencies", file, error)
 
 
 # --- tests and sources ------------------------------------------------------------------------------------------------
