@@ -74,7 +74,7 @@ def analysis_of(tree: ChangedTree) -> Analysis:
         interfaces_removed=_bounded(interfaces, work, "interfaces"),
         weakened=_bounded(weakened, work, "weakened"),
         tests_touched=_bounded(touched, work, "tests"),
-        owned=_bounded(owned, work, "owned"),
+        owned=_bounded(_all_owners_first(owned), work, "owned"),
         unread=tuple(_short(one) for one in work.unread[:MOST_NOTED]),
     )
 
@@ -84,6 +84,12 @@ def _bounded(found: list[T], work: _Work, what: str) -> tuple[T, ...]:
         words = f"{len(found)} found, {MOST_NOTED} kept"
         work.unread.append(Noted(rule=f"unread/too-many-{what}", path="", words=words))
     return tuple(_short(one) for one in found[:MOST_NOTED])
+
+
+def _all_owners_first(owned: list[NotedOwners]) -> list[NotedOwners]:
+    """So that a list that is cut still names everybody who must consent, as far as the bound goes."""
+    first = {one.owners: one.path for one in reversed(owned)}
+    return sorted(owned, key=lambda one: first[one.owners] != one.path)
 
 
 def _short(one: T) -> T:
