@@ -21,6 +21,8 @@ from controller.facts.roles import is_script
 STEPS = 3
 MOST_BYTES = 256 << 10  # of one script, or of one file of tests
 MOST_TESTS = 3_000
+MOST_TEXTS_BYTES = 8 << 20  # of all files of tests
+MOST_DATA = 100  # changed files that are looked for; a change of so many asks for a person by its size
 MOST_REACHED = 200
 SHORTEST_NAME = 3  # of a folder that a test names: a shorter one turns up in any text
 _WORD = re.compile(r"[\w@+./-]{1,200}")
@@ -48,8 +50,18 @@ def compared(base: pygit2.Tree, paths: Sequence[str]) -> tuple[str, ...]:
     data = [path for path in paths if language_of(path) is None and not is_docs(path) and not is_test(path)]
     if not data:
         return ()
-    tests = "\n".join(_text(base, path) for path in _test_files(base))
-    return tuple(path for path in data if _is_named(path, tests))
+    tests = _texts(base, _test_files(base))
+    return tuple(path for path in data[:MOST_DATA] if _is_named(path, tests))
+
+
+def _texts(tree: pygit2.Tree, paths: list[str]) -> str:
+    parts, left = list[str](), MOST_TEXTS_BYTES
+    for path in paths:
+        parts.append(_text(tree, path))
+        left -= len(parts[-1])
+        if left <= 0:
+            break
+    return "\n".join(parts)
 
 
 def is_pytest(command: tuple[str, ...]) -> bool:

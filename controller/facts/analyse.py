@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from controller.domain.change import FileStatus, Role
 from controller.facts import config_parts, dependencies, support, tests_lines, tests_python
+from controller.facts.brought_in import brought_in
 from controller.facts.config_parts import Part, Unreadable
 from controller.facts.definitions import Definitions, definitions_of
 from controller.facts.functions import TestFile
@@ -80,7 +81,7 @@ def analysis_of(tree: ChangedTree) -> Analysis:
         weakened=_bounded(weakened, work, "weakened"),
         tests_touched=_bounded(touched, work, "tests"),
         nothing_new=_nothing_new(work),
-        owned=_bounded(owned, work, "owned"),
+        owned=_bounded(_all_owners_first(owned), work, "owned"),
         removals=tuple(_removals(sources, context)),
         suspicious=_bounded(hiding, work, "suspicious"),
         unread=tuple(_short(one) for one in work.unread[:MOST_NOTED]),
@@ -92,6 +93,12 @@ def _bounded(found: list[T], work: _Work, what: str) -> tuple[T, ...]:
         words = f"{len(found)} found, {MOST_NOTED} kept"
         work.unread.append(Noted(rule=f"unread/too-many-{what}", path="", words=words))
     return tuple(_short(one) for one in found[:MOST_NOTED])
+
+
+def _all_owners_first(owned: list[NotedOwners]) -> list[NotedOwners]:
+    """So that a list that is cut still names everybody who must consent, as far as the bound goes."""
+    first = {one.owners: one.path for one in reversed(owned)}
+    return sorted(owned, key=lambda one: first[one.owners] != one.path)
 
 
 def _short(one: T) -> T:
@@ -140,7 +147,11 @@ def _acts(roles: frozenset[Role]) -> bool:
 
 
 def _dependencies(file: ChangedFile, work: _Work) -> Iterator[NotedDependency]:
-    if Role.DEPENDENCIES not in work.roles[file.path] or file.unread:
+    if file.unread:
+        return
+    if _acts(work.roles[file.path]):
+        yield from _brought_in(file, work)
+    if Role.DEPENDENCIES not in work.roles[file.path]:
         return
     if dependencies.kind_of(file.path) is None:
         if Role.RUNS_OUTSIDE not in work.roles[file.path]:  # a program, such as setup.py, asks for a person as one
@@ -152,6 +163,13 @@ def _dependencies(file: ChangedFile, work: _Work) -> Iterator[NotedDependency]:
         work.cannot("dependencies", file, error)
         return
     yield from found
+
+
+def _brought_in(file: ChangedFile, work: _Work) -> Iterator[NotedDependency]:
+    try:
+        yield from brought_in(file)
+    except ValueError as error:
+        work.cannot("dependencies", file, error)
 
 
 # --- tests and sources ------------------------------------------------------------------------------------------------

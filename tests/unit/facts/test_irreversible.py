@@ -204,3 +204,11 @@ def test_an_interface_that_the_task_names_is_asked_for_and_a_programs_own_module
 def test_calls_that_throw_everything_away_are_seen_in_any_language(line: str, rule: str | None) -> None:
     analysis = found(changed("shop/clean.js", "a = 1\n", f"a = 1\n{line}\n"))
     assert [one.rule for one in analysis.irreversible] == ([f"irreversible/{rule}"] if rule else [])
+
+
+def test_of_many_owned_paths_every_owner_is_kept() -> None:
+    files = [changed(f"a/{n:03}.py", None, "a = 1\n") for n in range(300)]
+    analysis = found(*files, changed("z/pay.py", None, "a = 1\n"), owners="/a/ @all\n/z/ @money\n")
+    assert len(analysis.owned) == 200
+    assert {one.owners for one in analysis.owned} == {("@all",), ("@money",)}
+    assert [one.rule for one in analysis.unread] == ["unread/too-many-owned"]
