@@ -21,6 +21,7 @@ import sys
 import weakref
 from asyncio import IncompleteReadError, StreamReader
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
 from tempfile import mkdtemp
@@ -63,8 +64,12 @@ async def confined(
     memory_bytes: int = 512 << 20,
     output_bytes: int = 1 << 20,
     file_bytes: int = 1 << 20,
+    asker: str = "",
 ) -> bytes:
     """What `function` ("package.module:name", bytes to bytes) makes of the payload, in a child process.
+
+    `asker`: the session, or whoever else, that may ask as often as it likes; its texts wait for each other, not those
+    of others for it. Empty: the loop's own question.
 
     `seconds` bound the wall time with start and imports, from the moment it has its turn. `memory_bytes` bound the
     child's address space (not on macOS, which keeps no such limit), `file_bytes` each file that it writes in its own
@@ -79,7 +84,7 @@ async def confined(
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ConfigError(f"a text has {len(payload)} bytes", f"Give at most {MAX_PAYLOAD_BYTES}")
     limits = Limits(int(seconds) + GRACE_S, memory_bytes, file_bytes)
-    async with _turn():
+    async with _turns().taken(asker):
         folder = mkdtemp(prefix="flyball-confined-")
         try:
             process = await _started(function, limits, folder)
@@ -175,12 +180,28 @@ def _no(kind: bytes, answer: bytes) -> Permanent:
     raise TypeError(kind)
 
 
-def _turn() -> asyncio.Semaphore:
+class _Turns:
+    """Of one event loop. Each asker has one child at a time, and one place is only for texts that nobody asks about."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(MAX_AT_ONCE)
+        self._asked = asyncio.Semaphore(MAX_AT_ONCE - 1)
+        self._own: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def taken(self, asker: str) -> AsyncIterator[None]:
+        if not asker:
+            async with self._all:
+                yield
+            return
+        own = self._own.setdefault(asker, asyncio.Semaphore(1))
+        async with own, self._asked, self._all:
+            yield
+
+
+def _turns() -> _Turns:
     """Of the running event loop: a semaphore serves one loop only."""
-    loop = asyncio.get_running_loop()
-    if loop not in _TURNS:
-        _TURNS[loop] = asyncio.Semaphore(MAX_AT_ONCE)
-    return _TURNS[loop]
+    return _TURNS.setdefault(asyncio.get_running_loop(), _Turns())
 
 
-_TURNS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
+_TURNS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = weakref.WeakKeyDictionary()

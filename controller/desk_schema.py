@@ -33,7 +33,7 @@ async def misfit(tool: ToolDefinition, arguments: dict[str, Any], values: int) -
     if parts * values <= MAX_CHECKS_HERE:
         return _first(validator, arguments)
     payload = json.dumps({"schema": validator.schema, "arguments": arguments}).encode()
-    found = json.loads(await confined(CHECKED, payload, seconds=CHECKED_WITHIN_S))
+    found = json.loads(await confined(CHECKED, payload, seconds=CHECKED_WITHIN_S, asker=f"arguments of {tool.name}"))
     return None if found is None else (found[0], found[1], found[2])
 
 

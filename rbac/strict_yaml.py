@@ -30,6 +30,8 @@ class Document:
 
 def parse(text: str, file: str) -> Document:
     """Raises ConfigError naming file and line."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ConfigError(f"{file} is not valid Unicode", "Write it in UTF-8")
     if len(text.encode()) > MAX_BYTES:
         raise ConfigError(f"{file} is larger than {MAX_BYTES} bytes", "Split it, or cut it down")
     check_brackets(text, file)
@@ -46,7 +48,7 @@ def parse(text: str, file: str) -> Document:
     except yaml.MarkedYAMLError as wrong:
         problem = " ".join(filter(None, (wrong.context, wrong.problem)))
         raise _error(file, wrong.problem_mark or wrong.context_mark, problem, "Correct the YAML") from wrong
-    except yaml.YAMLError as wrong:
+    except (yaml.YAMLError, ValueError, OverflowError) as wrong:  # the parser turns numbers over without a look
         raise ConfigError(f"{file}: {wrong}", "Correct the YAML") from wrong
     if root is None:
         raise ConfigError(f"{file}:1: the file is empty", "Write the role and its grants, or delete the file")
@@ -63,7 +65,17 @@ def _value(node: yaml.Node, at: Location, lines: dict[Location, int], file: str)
         return _mapping(node, at, lines, file)
     if isinstance(node, yaml.SequenceNode):
         return [_value(child, (*at, index), lines, file) for index, child in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        return _text(yaml.SafeLoader("").construct_object(node))
+    except (ValueError, KeyError, OverflowError) as wrong:
+        kind, begin = node.tag.removeprefix(_TAG), str(node.value)[:40]
+        raise _error(file, node.start_mark, f"{begin!r} is no value of kind {kind}", "Correct the value") from wrong
+
+
+def _text(value: Any) -> Any:
+    """Raises ValueError for a number too long to be told, and for a text that is not valid Unicode."""
+    str(value).encode()
+    return value
 
 
 def _mapping(node: yaml.MappingNode, at: Location, lines: dict[Location, int], file: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class PolicyBelt:
         if FILE.fullmatch(file) is None or not (self._rules.folder / file).is_file():
             raise NotPossible(f"{file[:100]} is none of the files of grants and policies")
         async with self._one_at_a_time:
-            tried = await self._try(file, text)
+            tried = await self._try(file, text, call.badge.session)
         stream = StreamId(f"policy/{tried.after.removeprefix('sha256:')[:DIGEST_CHARS]}")
         proposed = PolicyProposed(
             file=file,
@@ -136,7 +136,7 @@ class PolicyBelt:
         where = [f"    {name}: {', '.join(values)}" for name, values in places.items() if values]
         return [f"  {grant.name}: {', '.join(kept)}", *where]
 
-    async def _try(self, file: str, text: str) -> Tried:
+    async def _try(self, file: str, text: str, asker: str) -> Tried:
         """In a process of its own. Raises NotPossible for a text that cannot be tried: file, line and way out."""
         trial = await asyncio.to_thread(self._trial, file, text)
         try:
@@ -146,6 +146,7 @@ class PolicyBelt:
                 seconds=TRIED_WITHIN_S,
                 memory_bytes=MAX_MEMORY_BYTES,
                 output_bytes=MAX_ANSWER_BYTES,
+                asker=asker,
             )
         except Permanent as wrong:
             raise NotPossible(f"{wrong.message}. {wrong.way_out}".rstrip(". ")) from wrong

@@ -1,10 +1,14 @@
-"""Search in the texts of a tree: plain text, or a regular expression in a child process with limits."""
+"""Search in the texts of a tree: plain text, or a regular expression in a child process with limits.
+
+Files that the session may not read are left out before anything is looked for. If only their hits were, the bound on
+hits and the time that an expression takes would tell what stands in them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from controller.confined import NotParsed, Why, confined
@@ -26,14 +30,25 @@ class Texts:
     left_out: int
 
 
-async def search(
-    tree: Tree, pattern: str, beneath: str, *, regex: bool, may_read: Callable[[str], Awaitable[bool]]
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Searcher:
+    """Whoever searches, and what it may read: of many files at once, and then of each that has a hit."""
+
+    session: str
+    unreadable: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+    may_read: Callable[[str], Awaitable[bool]]
+
+
+async def search(tree: Tree, pattern: str, beneath: str, *, regex: bool, by: Searcher) -> str:
     """Hits as path:line: text. Files that this session may not read are as if they were not there."""
-    found = await asyncio.to_thread(_texts, tree, beneath)
+    there = await asyncio.to_thread(lambda: [one.path for one in tree.walk(beneath) if not one.is_link])
+    hidden = await by.unreadable(there)
+    found = await asyncio.to_thread(_texts, tree, [path for path in there if path not in hidden])
     paths = list(found.texts)
-    lines = await _by_regex(pattern, list(found.texts.values())) if regex else _plainly(pattern, found.texts)
-    allowed = {paths[at]: await may_read(paths[at]) for at in {at for at, _ in lines}}
+    lines = (
+        await _by_regex(pattern, list(found.texts.values()), by.session) if regex else _plainly(pattern, found.texts)
+    )
+    allowed = {paths[at]: await by.may_read(paths[at]) for at in {at for at, _ in lines}}
     hits = [_hit(paths[at], number, found.texts[paths[at]]) for at, number in lines if allowed[paths[at]]]
     return _report(hits, found.left_out)
 
@@ -52,15 +67,15 @@ def _hit(path: str, number: int, text: str) -> str:
     return f"{path}:{number}: {line.strip()[:MAX_LINE_CHARS]}"
 
 
-def _texts(tree: Tree, beneath: str) -> Texts:
+def _texts(tree: Tree, paths: Sequence[str]) -> Texts:
     texts: dict[str, str] = {}
     size = left_out = 0
-    for found in tree.walk(beneath):
-        text = None if found.is_link or size > MAX_SEARCHED_BYTES else _text(tree, found.path)
+    for path in paths:
+        text = None if size > MAX_SEARCHED_BYTES else _text(tree, path)
         if text is None:
-            left_out += not found.is_link
+            left_out += 1
         else:
-            texts[found.path] = text
+            texts[path] = text
             size += len(text)
     return Texts(texts, left_out)
 
@@ -84,10 +99,10 @@ def _plainly(pattern: str, texts: dict[str, str]) -> list[tuple[int, int]]:
     return lines[:MAX_HITS]
 
 
-async def _by_regex(pattern: str, texts: list[str]) -> list[tuple[int, int]]:
+async def _by_regex(pattern: str, texts: list[str], asker: str) -> list[tuple[int, int]]:
     asked = json.dumps({"pattern": pattern, "texts": texts, "limit": MAX_HITS}).encode()
     try:
-        answer = json.loads(await confined(MATCHING, asked, seconds=REGEX_S))
+        answer = json.loads(await confined(MATCHING, asked, seconds=REGEX_S, asker=asker))
     except NotParsed as no:
         if no.why is Why.TIME:
             words = f"the expression took longer than {REGEX_S:g} s; search for plain text instead"

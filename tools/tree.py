@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from tools.belt import NotPossible
 
 MAX_FILE_BYTES = 1024 * 1024
+MOST_DEPTH = 128  # folders within folders, as deep as a push may be; code under test makes them until a stack is full
 MAX_FILES = 20_000  # looked at in one walk
 NOISE = frozenset({".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".venv", "node_modules"})
 
@@ -92,7 +93,8 @@ class Tree:
         with self._folder_of(f"{prefix}.") as (start, _):
             seen = 0
             for place, folders, files, handle in os.fwalk(".", dir_fd=start, follow_symlinks=False):
-                folders[:] = sorted(name for name in folders if name.lower() not in NOISE)
+                deep = place.count("/") >= MOST_DEPTH
+                folders[:] = [] if deep else sorted(name for name in folders if name.lower() not in NOISE)
                 links = {name for name in (*folders, *files) if _is_link(name, handle)}
                 for name in sorted({*files, *links}):
                     seen += 1

@@ -16,7 +16,7 @@ from controller.ports import Badge, ToolDefinition, ToolResult
 from rbac.patterns import check_pattern, matches
 from tools.belt import Call, NotPossible, Tool, lines_of, schema, text_schema, whole_schema
 from tools.runs import Runs
-from tools.search import search
+from tools.search import Searcher, search
 from tools.tree import MAX_FILE_BYTES, Found, Tree
 
 MAX_LISTED = 1_000
@@ -79,7 +79,11 @@ class WorkspaceBelt:
             call.arguments["pattern"],
             call.arguments.get("path", ""),
             regex=call.arguments.get("regex", False),
-            may_read=lambda path: self.readable(call.badge, path),
+            by=Searcher(
+                call.badge.session,
+                lambda paths: self.runs.desk.unreadable(call.badge, paths),
+                lambda path: self.readable(call.badge, path),
+            ),
         )
         return ToolResult(found)
 

@@ -134,7 +134,7 @@ async def _run_command(sandbox: Sandbox, tree: Path, config: CiConfig, on_test: 
         limits=config.limits,
         reach=config.reach,
     )
-    ending = Ending(ran.exit_code, ran.timed_out, ran.output, config.wall_s, config.memory_bytes)
+    ending = Ending(ran.exit_code, ran.timed_out, ran.output, config.wall_s, config.memory_bytes, ran.over)
     verdict = judge_command(config.command, ending, results)
     tests = tuple(results.now.tests)
     facts = TestFacts(ran=len(tests))
@@ -251,7 +251,8 @@ class Run:
     def _ending(self, ran: Ran, session: Session) -> Ending:
         late = session.timed_out or (ran.timed_out and session.exit_code is None)
         code = ran.exit_code if session.exit_code is None else session.exit_code
-        return Ending(code, late, ran.output, self.config.wall_s, self.config.memory_bytes)
+        over = ran.over if session.exit_code is None else ""
+        return Ending(code, late, ran.output, self.config.wall_s, self.config.memory_bytes, over)
 
 
 def _session(

@@ -223,11 +223,14 @@ class Ending:
     output: str
     wall_s: float
     memory_bytes: int
+    over: str = ""  # what it outgrew, and was ended for. Empty: nothing
 
     @property
     def words(self) -> str:
         if self.timed_out:
             return f"was still running at its limit of {self.wall_s:g} s (`test.wall_s`)"
+        if self.over:
+            return f"was ended by the sandbox: {self.over}"
         ended_by = self.exit_code - BY_SIGNAL
         if ended_by == signal.SIGKILL:
             memory = f"{self.memory_bytes >> 20} MiB a process, `test.memory_bytes`"

@@ -161,7 +161,10 @@ class Instance:
                 await _ended(process)
             if b"address already in use" not in self._tail.lower():
                 break
-            process = await self._spawn()
+            try:
+                process = await self._spawn()
+            except Permanent as error:
+                return f"{ending}, and it could not be started on another port: {error}"
         words = self._last_words()
         return f"{ending}; it said last: {words}" if words else f"{ending}, and said nothing"
 

@@ -28,6 +28,7 @@ from controller.ports import LeftOut, RunCopy
 PREFIX = ".run-"  # no session's folder begins with a dot
 STALE_S = 86_400.0  # far above any run: whoever left it is dead
 MAX_ENTRIES = 100_000  # as many as a working copy may have when it is read back
+MOST_DEPTH = 200  # folders within folders: each is open while what lies in it is walked
 MAX_BYTES = 2 * 1024 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024 * 1024  # copied at once
 
@@ -65,6 +66,8 @@ def _entries(root: Path) -> list[_Entry]:
     start = os.open(root, _FOLDER)
     try:
         for place, folders, files, handle in os.fwalk(".", dir_fd=start, follow_symlinks=False):
+            if place.count("/") >= MOST_DEPTH:
+                raise Permanent(f"the working copy has folders more than {MOST_DEPTH} deep", "Remove them")
             names = (*sorted(folders), *sorted(files))
             found += [_Entry(os.path.normpath(f"{place}/{name}"), _mode(name, handle)) for name in names]
             if len(found) > MAX_ENTRIES:

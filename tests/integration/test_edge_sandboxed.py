@@ -17,6 +17,8 @@ sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 from edge_kit import ENVIRONMENT, SERVICE, WELL, EdgeKit, until
 
+from controller.adapters.edge_processes import Instance, Life, StartPlan
+from controller.adapters.edge_secrets import SecretSource
 from controller.adapters.edge_start import tail
 from controller.adapters.sandbox import Sandbox
 from controller.adapters.sandbox_rungs import Rung
@@ -176,3 +178,40 @@ async def test_secret_that_changed_is_read_again_by_the_next_instance(tmp_path: 
         (tmp_path / "token").write_text("second-token")
         await kit.release(2, kit.commit(WELL, {"looks.py": LOOKS, "new": ""}))
         assert (await look(kit, env="TOKEN"))["env"] == "second-token"
+
+
+GIVEN_ONCE = """
+import pathlib, sys
+given = pathlib.Path(sys.argv[1])
+if given.exists():
+    sys.exit(1)
+given.touch()
+print("first-token")
+"""
+
+
+async def test_instance_whose_port_is_taken_and_whose_secret_has_gone_is_down_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    store = SecretSource(command=(sys.executable, "-c", GIVEN_ONCE, str(tmp_path / "given")))
+    plan = StartPlan(
+        sandbox=await Sandbox.best(),
+        python=sys.executable,
+        command=lambda _: [sys.executable, "-c", "print('Address already in use'); exit(1)"],
+        environment={},
+        secrets={"TOKEN": store},
+        folder=tmp_path / "tree",
+        reads=(),
+        reach=(),
+        health="/health",
+        ready_seconds=5,
+    )
+    instance = Instance("shop-1-0", plan)
+    await instance.start()
+
+    async def down() -> bool:
+        return instance.life is Life.DOWN
+
+    await until(down, "the instance is down")
+    reason = instance.reason
+    await instance.stop()
+    assert "could not be started on another port: service.secrets.TOKEN" in reason

@@ -136,7 +136,7 @@ async def test_what_is_not_the_sessions_to_say_is_refused(site: Site) -> None:
 HONEST: list[dict[str, object]] = [
     {},
     {"message": "Größe der Schrift ändern\n\nWarum: weil sie zu klein war.\n"},
-    {"message": "Add a heart ❤️\n\nСтрока: кириллица. Password rules: see the docs. token-by-token: yes\n"},  # noqa: RUF001
+    {"message": "Add a heart ❤️\n\n\u0421\u0442\u0440\u043e\u043a\u0430: 7. Password rules: docs. by-and-by: yes\n"},
     {"message": "Add a smile 👩‍💻\n\n- one thing\n\t- another thing\n"},
     {"message": "Fix: handle http://example.org/a-by:b\n\nSee also: the docs. Done by: nobody in particular.\n"},
     {"at": f"{NOW - 86_400 * 30} +0545"},

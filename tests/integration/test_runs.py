@@ -129,6 +129,31 @@ async def test_a_run_brings_back_what_the_settings_keep_and_each_path_is_decided
     assert (refused.tool, refused.rules) == ("write_file", ("protected-path",))
 
 
+# In pieces that no watch minds, put together at the very end.
+NESTED = """
+import os, pathlib
+
+def test_total():
+    pathlib.Path("tests/a.snap").write_text("snapped")
+    one = "/".join("d" * 150)
+    for piece in range(10):
+        os.makedirs(f"{piece}/{one}")
+    for piece in range(8, -1, -1):
+        os.rename(str(piece + 1), f"{piece}/{one}/e")
+"""
+
+
+async def test_a_run_that_nests_folders_without_end_costs_the_session_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, run=run, keeps=("tests/*.snap", "**/*.py"))
+    belt = await opened(world)
+    await call(belt, "write_file", path="tests/test_nested.py", content=NESTED)
+    told = await call(belt, "run_tests", index=1, target="tests/test_nested.py")
+    assert not told.error
+    assert "1 passed" in told.text
+    assert "[kept from the run: tests/a.snap (7 bytes)]" in told.text
+    assert not [path for path in world.root().parent.iterdir() if path.name.startswith(".run-")]
+
+
 async def test_a_file_that_gitignore_names_is_refused_when_it_is_written(tmp_path: Path) -> None:
     world = World(
         tmp_path, files={".gitignore": "*.log\n", "src/.gitignore": "gen_*\n!gen_kept.py\n", "src/old.log": ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,6 +113,12 @@ def test_crash_is_blamed_on_the_test_that_was_running() -> None:
     results = heard({"kind": "started", "test": "b"})
     told = verdict(results, ending(139))
     assert told == Verdict(RunState.FAILED, "pytest ended by SIGSEGV during b")
+
+
+def test_what_the_sandbox_ended_is_explained_by_what_it_outgrew() -> None:
+    over = "it had made folders more than 200 deep or 3,000 bytes long"
+    told = verdict(heard(ordered(1)), replace(ending(137), over=over))
+    assert f"was ended by the sandbox: {over}" in told.reason
 
 
 def test_kill_is_explained_as_memory() -> None:

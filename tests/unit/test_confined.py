@@ -139,6 +139,37 @@ async def test_more_questions_than_turns_are_all_answered_and_never_more_than_th
     assert answers == [str(n)[::-1].encode() for n in range(10, 10 + 2 * module.MAX_AT_ONCE)]
 
 
+async def test_one_asker_with_slow_texts_keeps_nobody_waiting() -> None:
+    slow = [
+        asyncio.create_task(confined(FUNCTIONS + "looping", b"", seconds=AMPLE_S, asker=asker))
+        for asker in ("shop-1/1",) * 20
+    ]
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(AMPLE_S / 2):
+            assert await confined(FUNCTIONS + "turned", b"ab", seconds=AMPLE_S, asker="shop-2/1") == b"ba"
+            assert await of("turned", b"ab") == b"ba"
+    finally:
+        for one in slow:
+            one.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def test_many_askers_with_slow_texts_leave_a_place_for_the_loops_own_questions() -> None:
+    slow = [
+        asyncio.create_task(confined(FUNCTIONS + "looping", b"", seconds=AMPLE_S, asker=f"shop-{number}/1"))
+        for number in range(10)
+    ]
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(AMPLE_S / 2):
+            assert await of("turned", b"ab") == b"ba"
+    finally:
+        for one in slow:
+            one.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+
 @pytest.mark.parametrize("function", ["no.such.module_here:name", FUNCTIONS + "no_such_function"])
 async def test_a_function_that_there_is_not_is_a_defect_and_no_hostile_text(function: str) -> None:
     with pytest.raises(TypeError, match="cannot be imported"):

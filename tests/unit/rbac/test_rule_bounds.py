@@ -152,3 +152,29 @@ def test_a_token_is_never_looked_at_beyond_its_length() -> None:
     token, _ = mint("s" * 120 + "/1")
     assert session_in(token) == "s" * 120 + "/1"
     assert session_in(token + "A" * (MAX_TOKEN + 1 - len(token))) is None
+
+
+HOSTILE_VALUES = {
+    "a number of 9,000 digits": "a: " + "9" * 9_000,
+    "a number of 90,000 digits in another base": "a: 0x" + "f" * 90_000,
+    "a number in base 60": "a: 1" + ":59" * 3_000,
+    "a version of 9,000 digits": "%YAML " + "9" * 9_000 + ".1\n---\na: 1",
+    "a word said to be a number": "a: !!int abc",
+    "a word said to be yes or no": "a: !!bool abc",
+    "a number without digits": "a: 0b_",
+    "half a character": 'a: "\ud800"',
+    "half a character, escaped": 'a: "\\ud800"',
+    "a character beyond the last one": 'a: "\\UFFFFFFFF"',
+    "a character just beyond the last one": 'a: "\\U00110000"',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_VALUES)
+def test_a_value_that_the_parser_chokes_on_is_refused_in_words(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^grants/x\.yaml"):
+        parse(HOSTILE_VALUES[name], "grants/x.yaml")
+
+
+def test_the_twins_of_those_values_are_read() -> None:
+    read_values = parse('a: 999999\nb: 0xff\nc: "\\U0010FFFF"\nd: !!int 7\ne: yes', "grants/x.yaml").content
+    assert read_values == {"a": 999_999, "b": 255, "c": "\U0010ffff", "d": 7, "e": True}
