@@ -43,6 +43,7 @@ LITTER = (
     ".venv",
 )  # what running the tests leaves behind; committed only where the base tracks it
 SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}(/[A-Za-z0-9][A-Za-z0-9._-]{0,119}){0,4}")
+MOST_REMEMBERED = 10_000  # paths, of which it is known whether a commit's ignore files name them
 NEVER_FOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Entry = tuple[Kind, pygit2.Oid]
@@ -66,6 +67,7 @@ class GitWorkspaces:
         self._store = store
         self._limits = limits
         self._by = identity
+        self._named: dict[tuple[Repository, Commit, str], bool] = {}  # whether a .gitignore of that commit names it
 
     async def create(self, session: str, repository: Repository, base: Commit) -> Path:
         return await asyncio.to_thread(self._create, session, repository, base)
@@ -86,7 +88,15 @@ class GitWorkspaces:
         return run_copy(root, left_out)
 
     async def ignored(self, repository: Repository, base: Commit, paths: Sequence[str]) -> frozenset[str]:
-        return await asyncio.to_thread(self._ignored, repository, base, paths)
+        """A commit's ignore files do not change: each path is asked for once."""
+        if len(self._named) >= MOST_REMEMBERED:
+            self._named.clear()
+        known = {path: self._named[key] for path in paths if (key := (repository, base, path)) in self._named}
+        if unknown := [path for path in paths if path not in known]:
+            found = await asyncio.to_thread(self._ignored, repository, base, unknown)
+            known |= {path: path in found for path in unknown}
+            self._named |= {(repository, base, path): known[path] for path in unknown}
+        return frozenset(path for path in paths if known[path])
 
     def _create(self, session: str, repository: Repository, base: Commit) -> Path:
         tree = commit_of(self._store.open(repository), base).tree

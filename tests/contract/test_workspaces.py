@@ -153,3 +153,15 @@ async def test_a_session_name_cannot_lead_out_of_the_root(workspace_world: Works
     base, _ = await begun(workspace_world)
     with pytest.raises(Permanent, match="session"):
         await workspace_world.workspaces.create(name, REPOSITORY, base)
+
+
+async def test_what_the_base_ignores_is_the_same_answer_each_time_and_another_at_another_base(
+    workspace_world: WorkspaceWorld,
+) -> None:
+    forge, workspaces = workspace_world.forge_world, workspace_world.workspaces
+    base = await forge.commit(REPOSITORY, MAIN, {**START, ".gitignore": "*.log\n"}, "start")
+    later = await forge.commit(REPOSITORY, MAIN, {".gitignore": "*.tmp\n"}, "other ones")
+    for _ in range(2):
+        assert await workspaces.ignored(REPOSITORY, base, ["a.log", "b.tmp", "app.py"]) == {"a.log"}
+        assert await workspaces.ignored(REPOSITORY, later, ["b.tmp", "a.log"]) == {"b.tmp"}
+        assert await workspaces.ignored(REPOSITORY, base, ["c.log", "a.log"]) == {"a.log", "c.log"}
