@@ -64,6 +64,8 @@ from controller.service.signing_child import signing
 from controller.service.sweep import Pace, Sweep
 from controller.service.telling_beside import telling
 from controller.settings import Settings
+from rbac.load import check_moves
+from rbac.load import load as load_rules
 from tools.belt import digest_of_definition
 from tools.gateway import Address
 from tools.mounts import MountHands
@@ -164,6 +166,7 @@ async def controller(
 ) -> AsyncIterator[Controller]:
     """Everything on the embedded rung, ready to sweep. Closes what it opened, but leaves the edge serving."""
     record = open_record(folder, settings, root)
+    check_moves(load_rules(record.rules, record.authority.catalogue))
     config = edge_config(settings, root, folder, orphan_seconds, hold_ms)
     redactor = record.seals.redactor
     world = await embedded(settings, root, folder, config, label, clean=redactor.clean_text)

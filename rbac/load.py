@@ -25,6 +25,7 @@ from rbac.nesting import check_brackets, check_conditionals
 from rbac.strict_yaml import MAX_BYTES, parse
 
 SHIPPED = Path(__file__).parent
+MOVE_A_BRANCH = frozenset({"forge.push", "forge.land"})  # decided with every path that the commit changes
 _POLICY = re.compile(
     r'^(?:[ \t]*@id\("(?P<id>[a-z][a-z0-9-]*)"\)\s+)?(?:[ \t]*@why\("(?P<why>[^"\\\n]{1,300})"\)\s+)?'
     r"[ \t]*(?P<effect>permit|forbid)\b",
@@ -74,6 +75,23 @@ def load(folder: Path = SHIPPED, catalogue: Mapping[str, Tool] = TOOLS) -> RuleS
         grant_places=MappingProxyType(grant_places),
         policy_notes=MappingProxyType(policy_notes),
     )
+
+
+def check_moves(rules: RuleSet) -> None:
+    """A grant that may move a branch and names no path moves none: every change would be given up once it is written.
+
+    Raises ConfigError.
+    """
+    for role, found in rules.roles.items():
+        for grant in found.grants:
+            moves = sorted(MOVE_A_BRANCH & set(grant.tools))
+            if moves and not grant.paths.allowed:
+                raise ConfigError(
+                    f"{rules.grant_places[f'{role}/{grant.name}']}: grant {grant.name} of {role} gives {moves[0]} "
+                    "and no paths, so it would refuse every change",
+                    'Add `paths: {allowed: ["**"]}` with what it must never touch, as the grants that Flyball ships do '
+                    f"({SHIPPED / 'grants' / f'{role}.yaml'}; docs/grants.md)",
+                )
 
 
 def _texts(folder: Path, pattern: str) -> dict[str, str]:

@@ -100,12 +100,17 @@ def not_executed(change: RiskInputs, _: TableParameters) -> str | None:
     tests = _tests(change)
     if tests is None or tests.executed is not Executed.NOT_EXECUTED:
         return None
-    return f"no test ran {len(tests.not_executed) or 'some'} of the changed files ({', '.join(tests.not_executed[:3])})"
+    left = [path for path in tests.not_executed if path not in _nothing_new_in(change)]
+    if tests.not_executed and not left:
+        return None
+    return f"no test ran {len(left) or 'some'} of the changed files ({', '.join(left[:3])})"
 
 
 def not_covered(change: RiskInputs, _: TableParameters) -> str | None:
     tests = _tests(change)
     if tests is None or not tests.lines_changed or tests.lines_covered is None or tests.lines_covered > 0:
+        return None
+    if change.change is not None and change.change.nothing_new:
         return None
     return f"no test ran any of the {tests.lines_changed} changed lines"
 
@@ -140,6 +145,12 @@ def mutants_unmeasured(change: RiskInputs, table: TableParameters) -> str | None
     if not table.mutants_required and not mutants.why_not.startswith(EVADED):
         return None
     return f"no mutants were measured: {mutants.why_not or 'none came to an end'}"
+
+
+def _nothing_new_in(change: RiskInputs) -> set[str]:
+    """Source in which nothing is new: a comment needs nobody who runs it."""
+    facts = change.change
+    return {one.path for one in facts.with_role(Role.SOURCE)} if facts is not None and facts.nothing_new else set()
 
 
 def _has_reason(change: RiskInputs) -> bool:

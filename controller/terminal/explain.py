@@ -50,7 +50,8 @@ def _of_colour(d: Delivery, risk: e.RiskClassified) -> Explanation:
     verdict = risk.verdict
     earlier = " (before it was sent back)" if d.risk is None else ""
     colour = verdict.colour.value.capitalize()
-    why = f"{colour}{earlier} by {', '.join(verdict.rules)}: {verdict.reason.partition(': ')[2]}"
+    spoke = [rule for rule in verdict.rules if rule.startswith(f"{verdict.colour.value}/")] or list(verdict.rules)
+    why = f"{colour}{earlier} by {', '.join(spoke)}: {verdict.reason.partition(': ')[2]}"
     return Explanation(
         delivery=d.id,
         phase=d.phase.value,
@@ -113,8 +114,11 @@ def _of_mutants(mutants: MutantFacts | None) -> Iterator[str]:
         return
     share = mutants.share_killed
     ended = mutants.killed + mutants.survived
-    measured = f"{mutants.killed} of {ended} mutants noticed" if share is not None else "not measured"
-    yield f"mutants: {measured}{f' ({mutants.why_not})' if mutants.why_not else ''}"
+    if share is not None:
+        yield f"mutants: {mutants.killed} of {ended} mutants noticed"
+        return
+    within = f"of {mutants.possible} none came to an end within {mutants.budget_ms // 1000} s"
+    yield f"mutants: not measured ({mutants.why_not or within})"
 
 
 def _without_colour(d: Delivery) -> Explanation:

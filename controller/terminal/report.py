@@ -66,10 +66,17 @@ def recovery_row(found: Recovery) -> dict[str, Any]:
     }
 
 
-async def deliveries_table(record: Record, seals: Seals) -> Table:
+def table_of(columns: Sequence[str]) -> Table:
+    """What a person copies into a command stays in one piece, however narrow the terminal is."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("delivery", "what", "phase", "rounds", "cost", "time"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("rounds", "cost", "time") else "left")
+    for name in columns:
+        copied, numbers = name in {"delivery", "phase"}, name in {"rounds", "cost", "time"}
+        table.add_column(name, overflow="fold", no_wrap=copied, justify="right" if numbers else "left")
+    return table
+
+
+async def deliveries_table(record: Record, seals: Seals) -> Table:
+    table = table_of(("delivery", "what", "phase", "rounds", "cost", "time"))
     for d in record.deliveries:
         title = title_of(await opened(d.task, seals))
         took = total_ms(d)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "fixtures"))
 
 from facts_kit import entries, sample
+from rich.console import Console
 
 from controller.adapters.policy_table import PolicyTable, TableParameters
 from controller.domain import events as e
@@ -20,6 +22,7 @@ from controller.domain.change import (
     FileFact,
     FileStatus,
     Finding,
+    MutantFacts,
     Role,
     TestFacts,
 )
@@ -27,8 +30,9 @@ from controller.domain.ids import Commit, DeliveryId
 from controller.domain.risk import RiskInputs
 from controller.ledger.blobs import FileBlobs
 from controller.ledger.seals import LocalSeals
-from controller.terminal.explain import Explanation, explanation_of
+from controller.terminal.explain import Explanation, evidence_of, explanation_of
 from controller.terminal.fact_lines import fact_lines
+from controller.terminal.report import table_of
 
 NAME, HEAD = DeliveryId("shop-1a2b3c"), Commit("a" * 40)
 SOURCE = FileFact(path="app.py", status=FileStatus.CHANGED, lines_added=2, roles=(Role.SOURCE,))
@@ -79,9 +83,27 @@ async def test_a_green_change_says_why_on_what_evidence_and_what_would_have_take
 async def test_a_yellow_change_says_what_would_have_made_it_green_for_every_rule_that_objected() -> None:
     found = await explained(ChangeFacts(files=(SOURCE, TEST), weakened=(GONE,)))
     assert found.colour == "yellow"
+    assert found.why.startswith("Yellow by yellow/tests-weakened, yellow/no-tests: ")
+    assert "green/default" in found.rules
     assert "1 tests prove less than before (test-removed in tests/test_app.py:3)" in found.why
     assert found.otherwise.startswith("Green if the tests proved what they proved before")
     assert "and it brought a test that asserts something new" in found.otherwise
+
+
+def test_mutants_of_which_none_came_to_an_end_are_said_to_be_measured_by_nothing() -> None:
+    hung = MutantFacts(measured=True, possible=8, timed_out=1, budget_ms=20_000)
+    inputs = sample(RiskInputs, change=None, tests=None, mutants=hung)
+    assert evidence_of(inputs).endswith("mutants: not measured (of 8 none came to an end within 20 s)")
+
+
+def test_a_narrow_terminal_keeps_what_a_person_copies_in_one_piece() -> None:
+    table = table_of(("delivery", "what", "phase", "rounds", "cost", "time"))
+    table.add_row(
+        "itsdangerous-4271eb", "Let the caller choose what joins the words", "CONFIRMED", "1", "$0.02", "39.0 s"
+    )
+    drawn = StringIO()
+    Console(width=80, file=drawn).print(table)
+    assert "\nitsdangerous-4271eb  " in drawn.getvalue()
 
 
 async def test_a_colour_from_before_it_was_sent_back_says_so() -> None:

@@ -402,7 +402,14 @@ async def test_source_that_says_nothing_new_needs_no_new_test() -> None:
     moved = facts(("src/cart.py", Role.SOURCE))
     asked = {"files": ("src/cart.py",), "tests_added": False}
     assert (await classified(**asked, change=moved)).rules[0] == "yellow/no-tests"
-    assert (await classified(**asked, change=moved.model_copy(update={"nothing_new": True}))).colour is Colour.GREEN
+    moved = moved.model_copy(update={"nothing_new": True})
+    assert (await classified(**asked, change=moved)).colour is Colour.GREEN
+    unrun = TestFacts(
+        ran=3, executed=Executed.NOT_EXECUTED, not_executed=("src/cart.py",), lines_changed=1, lines_covered=0
+    )
+    assert (await classified(**asked, change=moved, tests=unrun)).colour is Colour.GREEN
+    beside = unrun.model_copy(update={"not_executed": ("src/cart.py", "tests/test_cart.py")})
+    assert (await classified(**asked, change=moved, tests=beside)).rules[0] == "yellow/not-executed"
 
 
 async def test_a_clean_revert_is_green_whatever_its_size_and_place() -> None:

@@ -9,7 +9,7 @@ from served_here import SERVED
 from controller.errors import ConfigError
 from rbac.catalogue import Role
 from rbac.decide import Authority
-from rbac.load import load
+from rbac.load import SHIPPED, check_moves, load
 from rbac.model import Request
 
 LAND = Request(agent="merger", tool="forge.land", repository="shop", branch="main")
@@ -198,3 +198,22 @@ def test_the_digest_is_the_same_for_the_same_text_and_another_for_any_other(fold
 
 def test_every_role_has_a_grants_file() -> None:
     assert set(load().roles) == set(Role)
+
+
+@pytest.mark.parametrize(("role", "tool"), [("author", "forge.push"), ("merger", "forge.land")])
+def test_a_grant_of_before_that_moves_a_branch_and_names_no_path_is_refused_at_the_start(
+    folder: Path, role: str, tool: str
+) -> None:
+    file = folder / "grants" / f"{role}.yaml"
+    before, _, after = file.read_text().partition(f"tools: [{tool}")
+    within, _, rest = after.partition("    paths:")
+    file.write_text(before + f"tools: [{tool}" + within + rest.partition("\n\n")[2])
+    with pytest.raises(
+        ConfigError, match=rf"grants/{role}\.yaml:\d+: .* gives {re.escape(tool)} and no paths"
+    ) as refused:
+        check_moves(load(folder))
+    assert 'paths: {allowed: ["**"]}' in refused.value.way_out
+
+
+def test_grants_that_are_shipped_move_branches() -> None:
+    check_moves(load(SHIPPED))
