@@ -38,6 +38,7 @@ SECRET = "secret that nobody may read"  # noqa: S105 - what attacks are after
 SECRETS = (SECRET, "total-secret")  # the second stands in a file that no grant lets an agent read
 # As they stand within a text in JSON.
 TEXTS = {
+    "half_a_character": "\udcff",  # no text, in any encoding
     "checker_grants": json.dumps((SHIPPED / "grants" / "checker.yaml").read_text())[1:-1],
     "policy": json.dumps((SHIPPED / "policy" / "flyball.cedar").read_text())[1:-1],
 }

@@ -28,7 +28,7 @@ def test_a_run_counts_with_the_median_of_its_samples_in_whole_micro_units() -> N
         "pricing_ms": Benchmark(name="pricing_ms", value_micro=14_200_000, samples=3),
         "orders_per_s": Benchmark(name="orders_per_s", value_micro=120_000_000, samples=1),
     }
-    assert results.refused == []
+    assert results.notes == []
     assert results.unread == 0
 
 
@@ -57,28 +57,28 @@ def test_what_is_no_benchmark_is_refused_with_the_field_its_value_and_the_way_ou
 ) -> None:
     results = heard((name, samples))
     assert results.benchmarks == {}
-    assert len(results.refused) == 1
-    assert results.refused[0].startswith("benchmark not taken: ")
-    assert said in results.refused[0]
+    assert len(results.notes) == 1
+    assert results.notes[0].startswith("benchmark not taken: ")
+    assert said in results.notes[0]
 
 
 def test_two_tests_with_one_name_and_the_sixty_fifth_benchmark_are_refused() -> None:
     results = heard(("a_ms", [1.0]), ("a_ms", [2.0]), *((f"b{n}_ms", [1.0]) for n in range(80)))
     assert len(results.benchmarks) == MOST_BENCHMARKS
     assert results.benchmarks["a_ms"].value_micro == 1_000_000
-    assert results.refused[0].endswith("a_ms was recorded by two tests; give each its own name")
-    assert results.refused[1].endswith("b63_ms is one too many; record at most 64 in a run")
-    assert len(results.refused) == 18
+    assert results.notes[0].endswith("a_ms was recorded by two tests; give each its own name")
+    assert results.notes[1].endswith("b63_ms is one too many; record at most 64 in a run")
+    assert len(results.notes) == 18
 
 
 def test_refusals_are_told_of_up_to_a_bound() -> None:
-    assert len(heard(*((f"nothing {n}", [1.0]) for n in range(1_000))).refused) == 20
+    assert len(heard(*((f"nothing {n}", [1.0]) for n in range(1_000))).notes) == 20
 
 
 @given(st.text(), st.lists(st.floats() | st.integers() | st.text() | st.none() | st.booleans(), max_size=5))
 def test_whatever_comes_out_of_the_sandbox_is_taken_whole_or_refused(name: str, samples: list[Any]) -> None:
     results = heard((name, samples))
-    assert len(results.benchmarks) + len(results.refused) == 1
+    assert len(results.benchmarks) + len(results.notes) == 1
 
 
 @given(st.floats(1e-3, 1e12))

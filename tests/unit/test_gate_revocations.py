@@ -19,7 +19,7 @@ from controller.domain.entry import Caller, Draft
 from controller.domain.guards import Guard
 from controller.domain.ids import CONTROL, Branch, Commit, EffectKey, Repository, SessionId, StreamId, effect_stream
 from controller.domain.verbs import CommentOnPullRequest, Ok, Port, PushBranch, Verb
-from controller.gate import EffectGate
+from controller.gate import EffectGate, Grant
 from controller.ledger.sqlite import SqliteLog
 from controller.ports import Blocked, Done, Failed, Hands, Outcome, Receipt, Rejected
 from rbac.decide import Authority
@@ -48,6 +48,14 @@ class Racing(SqliteLog):
         return await super().append(drafts, expect=expect, by=by, guards=guards)
 
 
+class AnyPath:
+    """Whatever a commit changes may be changed: these tests are about who asks."""
+
+    async def may_change(self, agent: str, verb: Verb, subject: StreamId) -> Grant | None:
+        del agent, verb, subject
+        return None
+
+
 class World:
     """A session that may push its branch, and hands that remember."""
 
@@ -61,6 +69,7 @@ class World:
             clock=HandClock(),
             grants=RbacGrants(AUTHORITY),
             hands=hands,
+            paths=AnyPath(),
             worker="w1",
             covered=lambda _: self.meanwhile(),
         )
