@@ -28,8 +28,11 @@ class Document:
         return self.lines.get(location, 1)
 
 
-def parse(text: str, file: str) -> Document:
-    """Raises ConfigError naming file and line."""
+def parse(text: str, file: str, *, any_text: bool = False) -> Document:
+    """Raises ConfigError naming file and line.
+
+    `any_text`: what an escape spells need not be valid Unicode, as in a collection of texts that others may send.
+    """
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise ConfigError(f"{file} is not valid Unicode", "Write it in UTF-8")
     if len(text.encode()) > MAX_BYTES:
@@ -53,7 +56,10 @@ def parse(text: str, file: str) -> Document:
     if root is None:
         raise ConfigError(f"{file}:1: the file is empty", "Write the role and its grants, or delete the file")
     lines: dict[Location, int] = {}
-    return Document(_value(root, (), lines, file), lines)
+    content = _value(root, (), lines, file)
+    if not any_text:
+        _must_be_text(content, (), lines, file)
+    return Document(content, lines)
 
 
 def _value(node: yaml.Node, at: Location, lines: dict[Location, int], file: str) -> Any:
@@ -66,16 +72,25 @@ def _value(node: yaml.Node, at: Location, lines: dict[Location, int], file: str)
     if isinstance(node, yaml.SequenceNode):
         return [_value(child, (*at, index), lines, file) for index, child in enumerate(node.value)]
     try:
-        return _text(yaml.SafeLoader("").construct_object(node))
+        value = yaml.SafeLoader("").construct_object(node)
+        str(value)  # a number that cannot be told in decimal is none
     except (ValueError, KeyError, OverflowError) as wrong:
         kind, begin = node.tag.removeprefix(_TAG), str(node.value)[:40]
         raise _error(file, node.start_mark, f"{begin!r} is no value of kind {kind}", "Correct the value") from wrong
-
-
-def _text(value: Any) -> Any:
-    """Raises ValueError for a number too long to be told, and for a text that is not valid Unicode."""
-    str(value).encode()
     return value
+
+
+def _must_be_text(value: Any, at: Location, lines: dict[Location, int], file: str) -> None:
+    """Half of a character is none. Raises ConfigError."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _must_be_text(key, (*at, key), lines, file)
+            _must_be_text(inner, (*at, key), lines, file)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _must_be_text(inner, (*at, index), lines, file)
+    elif isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        raise ConfigError(f"{file}:{lines.get(at, 1)}: a text is not valid Unicode", "Write whole characters")
 
 
 def _mapping(node: yaml.MappingNode, at: Location, lines: dict[Location, int], file: str) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class AttackClass(Closed):
 def corpus() -> dict[str, AttackClass]:
     """By class. Raises ConfigError or ValidationError for a file that is not as above."""
     files = sorted(FOLDER.glob("*.yaml"))
-    found = [AttackClass.model_validate(parse(file.read_text(), file.name).content) for file in files]
+    found = [AttackClass.model_validate(parse(file.read_text(), file.name, any_text=True).content) for file in files]
     return {one.name: one for one in found}
 
 
