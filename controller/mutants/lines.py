@@ -10,15 +10,22 @@ MOST_FILE_BYTES = 1_000_000
 MOST_FILES = 50_000  # looked at in one tree
 MOST_LINES = 20_000  # of a file that is compared line by line; all lines of a longer one count as changed
 HIDDEN = {"__pycache__", "node_modules", "site-packages"}
-TEST_FOLDERS = {"tests", "test", "testing"}
+# As `controller.facts.languages` tells tests; it is not there where this runs.
+TEST_FOLDERS = {"test", "tests", "__tests__", "spec", "specs", "testing", "testdata", "__mocks__", "androidtest", "e2e"}
+TEST_FILES = {"test.py", "tests.py"}
 
 
 def is_source(path: str) -> bool:
     """Python that is neither a test nor part of what makes tests run."""
     *folders, name = path.split("/")
-    if not name.endswith(".py") or name == "conftest.py" or TEST_FOLDERS & set(folders):
+    if not name.endswith(".py") or name == "conftest.py" or TEST_FOLDERS & {one.lower() for one in folders}:
         return False
-    return not (name.startswith("test_") or name.endswith("_test.py") or name in {"setup.py", "noxfile.py"})
+    return not (
+        name.lower() in TEST_FILES
+        or name.startswith("test_")
+        or name.endswith("_test.py")
+        or name in {"setup.py", "noxfile.py"}
+    )
 
 
 def python_files(root: str) -> Iterator[str]:

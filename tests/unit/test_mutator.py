@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller import mutants
+from controller.facts.languages import is_test
 from controller.mutants.edits import Source
 from controller.mutants.find import mutants_of
 from controller.mutants.lines import changed_files, changed_lines, is_source
@@ -171,10 +172,17 @@ def test_a_control_stands_among_the_first_runs_and_nothing_is_lost() -> None:
         ("conftest.py", False),
         ("cart.js", False),
         ("contest/latest.py", True),
+        ("test.py", False),
+        ("shop/tests.py", False),
+        ("e2e/pages.py", False),
+        ("Tests/cart.py", False),
     ],
 )
 def test_tests_are_told_from_what_they_test(path: str, source: bool) -> None:
+    """What the colour counts as a test is never broken itself: its own assertions would be the survivors."""
     assert is_source(path) is source
+    if path.endswith(".py") and path != "conftest.py":
+        assert is_test(path) is not source
 
 
 def test_changed_lines_are_those_of_the_new_text() -> None:
