@@ -22,6 +22,7 @@ from controller.sim.traffic import Outage
 from controller.sim.world import PLAN, SimWorld
 
 SILENT, LEAKING = "Tidy the exporter", "Keep the carts"
+LONG = PLAN.model_copy(update={"step_dwell_ms": 30_000})  # so that a gauge is compared before requests promote
 
 
 def begun(seed: int = 1, **more: object) -> Simulation:
@@ -151,7 +152,7 @@ async def test_silent_canary_that_nobody_vouches_for_is_held_and_told_and_not_ro
 
 
 async def test_leak_holds_the_canary_and_pages_until_a_person_decides() -> None:
-    sim = begun()
+    sim = begun(plan=LONG)
     await one_by_one(sim, GOOD)
     delivery = await sim.ask(LEAKING)
     await until_phase(sim, RolloutPhase.CANARY)
@@ -202,7 +203,7 @@ async def test_release_that_raises_an_alarm_while_it_bakes_is_confirmed_by_a_per
 
 
 async def test_person_has_a_canary_begin_again_without_its_evidence() -> None:
-    sim = begun()
+    sim = begun(plan=LONG)
     await one_by_one(sim, GOOD)
     delivery = await sim.ask(LEAKING)
     await until_phase(sim, RolloutPhase.CANARY)
