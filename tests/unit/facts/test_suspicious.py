@@ -130,7 +130,7 @@ def test_a_program_that_asks_whether_it_is_tested_waits_for_a_person(text: str) 
         "def test(order):\n    return order.tested",
         "from numpy.testing import assert_allclose",
         "WORDS = ('coverage', 'hypothesis', 'nose')",
-    "CI = 3\nprices.get('CI')",
+        "CI = 3\nprices.get('CI')",
     ],
 )
 def test_a_program_that_reads_its_settings_is_let_be(text: str) -> None:
