@@ -32,9 +32,9 @@ def removes(task: str) -> bool:
 
 
 def speaks_of(task: str, name: str) -> bool:
-    """Whether some part of the identifier stands in the task, in whatever form."""
+    """Whether every part of the identifier that says something stands in the task, in whatever form."""
     wanted = {_stem(one) for one in _telling(part.lower() for part in _PARTS.findall(name))}
-    return bool(wanted & {_stem(word) for word in _telling(_WORDS.findall(task.lower()))})
+    return bool(wanted) and wanted <= {_stem(word) for word in _telling(_WORDS.findall(task.lower()))}
 
 
 def _telling(words: Iterable[str]) -> Iterator[str]:

@@ -31,7 +31,7 @@ _RUNS = {
     **dict.fromkeys(("sys.meta_path", "sys.path_hooks", "ctypes.CDLL", "ctypes.cdll", "ctypes.PyDLL"), "module"),
 }
 _MAY_RUN = frozenset({"builtins", "os", "sys", "subprocess", "importlib", "marshal", "pickle", "ctypes", "posix"})
-_TOOLS = re.compile(r"\S*pytest\S*|py\.test|unittest\S*|nose2?|hypothesis|coverage|tox|PYTEST\w*|FLYBALL\w*")
+_TOOLS = re.compile(r"\S*pytest\S*|py\.test|unittest\S*|PYTEST\w*|FLYBALL\w*")
 _INNER = frozenset({"__globals__", "__builtins__", "f_globals", "f_builtins"})
 _TOOL_MODULES = frozenset({"pytest", "_pytest", "unittest", "nose", "nose2", "hypothesis", "coverage"})
 _OUR_TESTS = re.compile(r"(?:tests?|conftest|test_\w+)$")
@@ -174,7 +174,25 @@ def _asks(node: ast.AST, names: _Names) -> str:
             return _imported([module])
         case ast.BinOp(op=ast.Add()) if (value := _added_up(node)) and _TOOLS.fullmatch(value):
             return "name-of-a-tool"
+    return _asks_by_key(node, names)
+
+
+def _asks_by_key(node: ast.AST, names: _Names) -> str:
+    """Words that are nothing special but where they are looked up."""
+    if _asks_for_module(node, names):
+        return "name-of-a-tool"
     return "environment" if any(_CI.fullmatch(key) for key in _keys_of_environment(node)) else ""
+
+
+def _asks_for_module(node: ast.AST, names: _Names) -> bool:
+    """Words that mean something else elsewhere: `hypothesis` of statistics, `coverage` of an insurance."""
+    match node:
+        case ast.Compare(left=ast.Constant(value=str(value)), comparators=[where]):
+            return value in _TOOL_MODULES and names.of(where) == "sys.modules"
+        case ast.Call(func=func, args=[ast.Constant(value=str(value)), *_]):
+            asked = names.of(func)
+            return value in _TOOL_MODULES and asked in ("sys.modules.get", "importlib.util.find_spec")
+    return False
 
 
 def _imported(modules: list[str]) -> str:

@@ -78,11 +78,11 @@ _GRAMMARS = {
         off=_C(r"#\[ignore|#\[cfg\((?:not|any|all|feature)"),
     ),
     Language.JVM: Grammar(
-        test=_C(r"\s*(?:(?:public|private|protected|internal|open|final|static|override|suspend|void|fun|def|[\w<>\[\].?]+)\s+){1,5}(?:`([^`]+)`|(\w+))\s*\([^;]*$"),
+        test=_C(r"\s*(?:(?:public|private|protected|internal|open|final|static|override|suspend|void|fun|def|[\w<>\[\].?]+)\s+){1,5}(?:`([^`]+)`|(\w+))\s*\((?:[^;]*$|[^;{]*\)[^;{]*\{)"),
         mark=_C(r"\s*@(?:\w+\.)*(?:Test|ParameterizedTest|RepeatedTest|TestFactory|Property|TestTemplate)\b"),
         assertion=_C(r"\b(?:assert\w*|verify\w*|fail|expect\w*|then|check|shouldThrow)\s*[({]|\bshould\w+\b|Assertions?\.\w+\("),
         off=_C(
-            r"@(?:Ignore|Disabled\w*|EnabledIf\w*|DisabledIf\w*)\b|assumeTrue\("
+            r"@(?:\w+\.)*(?:Ignore|Disabled\w*|EnabledIf\w*|DisabledIf\w*)\b|assumeTrue\("
             r"|assumeFalse\(|enabled *= *false|@Test\([^)]*enabled *= *false"),
         patch=_C(r"\b(?:mockStatic|doReturn|when|every|mockk|spyk?)\s*[({]"),
     ),

@@ -49,7 +49,9 @@ Files = Mapping[str, Any]  # path to text, None (deleted), or {text | base64, mo
 
 @dataclass(frozen=True)
 class Case:
-    """`honest`: the twin. `to_main`: what is cleared goes on through the queue."""
+    """`honest`: the twin. `to_main`: what is cleared goes on through the queue. `asks`: why an honest change is Yellow
+    all the same; "": it is Green.
+    """
 
     name: str
     honest: bool
@@ -58,6 +60,7 @@ class Case:
     files: Files
     task: str
     to_main: bool = False
+    asks: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ def cases() -> tuple[Case, ...]:
                 changed = {**base["change"], **own} if told.get("and_the_change", True) else own
                 changed = {path: what for path, what in changed.items() if what is not None or path in files}
                 to_main = way.get("to_main", False)
-                found.append(Case(f"{way['name']} ({key})", honest, files, settings, changed, task, to_main))
+                found.append(
+                    Case(
+                        f"{way['name']} ({key})", honest, files, settings, changed, task, to_main, told.get("asks", "")
+                    )
+                )
     return tuple(found)
 
 

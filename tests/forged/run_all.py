@@ -35,7 +35,7 @@ class Row:
 
     @property
     def is_right(self) -> bool:
-        return not self.error and self.landed == self.case.honest
+        return not self.error and self.landed == (self.case.honest and not self.case.asks)
 
     def __str__(self) -> str:
         spoke = ", ".join(one for one in self.rules if not one.startswith("green/")) or self.ended

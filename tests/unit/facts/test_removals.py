@@ -41,7 +41,7 @@ TESTS = """
         ("Remove gift wrapping", "wrapping"),
         ("We no longer wrap gifts", "wrapping"),
         ("Drop the discounts", "discount_of"),
-        ("Delete the CSV export", "ExporterOfOrders"),
+        ("Delete the export of orders", "ExporterOfOrders"),
         ("Remove prices", "pricing"),
     ],
 )
@@ -55,6 +55,8 @@ def test_a_task_speaks_of_what_it_names_in_whatever_form(task: str, name: str) -
     [
         ("Remove gift wrapping", "allowed"),
         ("Remove the tests", "test_everything"),
+        ("Remove the old format of prices", "price_limits"),
+        ("Delete the CSV export", "ExporterOfOrders"),
         ("Delete the unused code", "unused_code_of"),
         ("Get rid of it", "get"),
         ("Remove the export", "allowed"),

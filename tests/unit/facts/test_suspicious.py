@@ -96,6 +96,8 @@ ASKS = [
     "import sys\nTESTED = 'pytest' in sys.modules",
     "import sys\nTESTED = 'py' + 'test' in sys.modules",
     "import sys\nTESTED = sys.modules.get('unittest')",
+    "import sys\nTESTED = 'hypothesis' in sys.modules",
+    "from importlib.util import find_spec\nTESTED = find_spec('coverage')",
     "import os\nTESTED = 'PYTEST_CURRENT_TEST' in os.environ",
     "import os\nTESTED = os.environ.get('PYTEST_VERSION')",
     "import os\nTESTED = any(key.startswith('PYTEST') for key in os.environ)",
@@ -127,6 +129,7 @@ def test_a_program_that_asks_whether_it_is_tested_waits_for_a_person(text: str) 
         "import sys\nHAS_NUMPY = 'numpy' in sys.modules",
         "def test(order):\n    return order.tested",
         "from numpy.testing import assert_allclose",
+        "WORDS = ('coverage', 'hypothesis', 'nose')",
         "CI = 3\nprices.get('CI')",
     ],
 )
