@@ -14,7 +14,7 @@ from typing import Protocol
 
 from controller.domain.ids import Branch, Commit, Repository
 from controller.domain.verbs import PullRequest
-from controller.ports import Forge, Hands, Workspaces
+from controller.ports import Forge, Hands, WorkingCopies
 
 REPOSITORY = Repository("shop")
 MAIN = Branch("main")
@@ -50,7 +50,7 @@ class ForgeWorld(Protocol):
 
 @dataclass(frozen=True)
 class WorkspaceWorld:
-    workspaces: Workspaces
+    workspaces: WorkingCopies
     forge_world: ForgeWorld
 
 

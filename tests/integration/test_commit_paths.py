@@ -13,6 +13,7 @@ from pygit2.enums import FileMode
 from controller.adapters.git_store import ref_value
 from controller.adapters.grants import RbacGrants
 from controller.adapters.grants_paths import CommitPaths
+from controller.domain import events as e
 from controller.domain.decision import Claim, decide
 from controller.domain.ids import (
     Branch,
@@ -130,7 +131,8 @@ async def test_its_twin_without_that_path_is_pushed_and_says_what_was_decided(be
     assert isinstance(await bench.push(commit), Done)
     assert bench.at(OWN) == commit
     intent = (await bench.log.read(effect_stream(EffectKey(f"push/{commit}/author"))))[0].event
-    assert intent.decision.claims[-1].text == "decided on git's own trees: 2 paths inside src/**, docs/**"  # type: ignore[attr-defined]
+    assert isinstance(intent, e.EffectIntended)
+    assert intent.decision.claims[-1].text == "decided on git's own trees: 2 paths inside src/**, docs/**"
 
 
 async def test_both_ends_of_a_renaming_and_a_change_of_mode_are_decided(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from controller.domain.benchmark import MOST_BENCHMARKS, Benchmark, SlowerBenchm
 
 
 def heard(*said: tuple[str, Any]) -> Results:
-    results = Results(lambda _: None)
+    results = Results(lambda _session, _line: None)
     for name, samples in said:
         line = {"kind": "benchmark", "test": "test_a.py::test_a", "name": name, "samples": samples}
         results.add(json.dumps(line).encode())

@@ -132,7 +132,8 @@ def package(what: str, *, asked: bool = False) -> DependencyChange:
 
 
 def file(**more: Any) -> ChangeFacts:
-    return ChangeFacts(files=(FileFact(**({"path": "a", "status": FileStatus.ADDED, "lines_added": 3} | more)),))
+    given: dict[str, Any] = {"path": "a", "status": FileStatus.ADDED, "lines_added": 3} | more
+    return ChangeFacts(files=(FileFact(**given),))
 
 
 OF_CHANGES = [

@@ -427,6 +427,7 @@ async def test_the_revert_of_a_change_with_a_step_that_cannot_be_taken_back_is_r
     ended = only(await author(await house.delivery(), house.ports))
     assert isinstance(ended, e.Abandoned)
     assert ended.reason.startswith("revert/irreversible: 1 steps of the change cannot be taken back")
+    assert ended.detail is not None
     assert await house.seals.open(ended.detail) == "irreversible/drop in db/migrate/0001_totals.sql:1"
     assert f"{NAME}: abandoned" in await house.told()
     assert await world.forge.tip(SHOP, MAIN) == merged

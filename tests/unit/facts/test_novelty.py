@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+sys.path.append(str(Path(__file__).parent))
+
+from trees_kit import changed, found
+
 from controller.facts.tree import ChangedFile
-from tests.unit.facts.trees_kit import changed, found
 
 PRICES = """
 import decimal
