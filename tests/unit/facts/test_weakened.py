@@ -227,7 +227,10 @@ def test_a_formatted_string_in_an_assertion_is_a_literal_like_another() -> None:
     assert weakened(other) == ["expectation-changed"]
 
 
-JAVA = "class PriceTest {{\n{off}    @org.junit.jupiter.api.Test\n    void price() {{ assertEquals(590, price(100)); }}\n}}\n"
+JAVA = (
+    "class PriceTest {{\n{off}    @org.junit.jupiter.api.Test\n"
+    "    void price() {{ assertEquals(590, price(100)); }}\n}}\n"
+)
 
 
 def test_a_java_test_on_one_line_counts_and_is_missed_when_its_long_mark_switches_it_off() -> None:
