@@ -281,5 +281,5 @@ def test_every_fault_has_words_and_names_whom_to_be() -> None:
     found = {"links", "submodules", "odd_modes", "unrelated_commits", "excess_files", "excess_commits", "broken_packs"}
     found |= {"excess_objects", "excess_bytes", "deep_deltas", "no_commits", "foreign_objects", "stray_objects"}
     found |= {"signed_off", "forged_trailers", "foreign_identities", "absurd_dates", "extra_headers"}
-    found |= {"unreadable_messages", "other_refs", "deletions", "shallow_commits"}
+    found |= {"unreadable_messages", "other_refs", "deletions", "shallow_commits", "odd_parents", "secret_messages"}
     assert found == set(FAULTS)

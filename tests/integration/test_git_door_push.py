@@ -155,7 +155,6 @@ def _submodule(clone: Path) -> None:
         (_write("src/payments/card.py"), "protected-path"),
         (_write("src/.env"), "path-never-granted"),
         (_write("deploy/run.sh"), "outside-the-task"),
-        (_write("src/gro\u0308ße.py"), "path/normal-form"),
         (_write("src/a\u202eb.py"), "path/characters"),
         (_write("src/-rf"), "path/segment-edges"),
     ],

@@ -44,7 +44,8 @@ agent allowed_by allowed_paths approver asked_by audience bad by cause choice cl
 event_id evidence failures feature file files gauges good held isolation key_id label levels model name new old
 on_behalf_of origin outlook owner person public_key request_id result role route routes rules run scope scopes sentence
 statement source step stop_reason test to tool tools uri verb version veto vkey what
-added base_failed ecosystem newly_skipped not_executed operator owners path proposal rule tree vanished was
+added base_failed ecosystem newly_skipped not_executed operator owners path proposal rule tree vanished
+vanished_tests was
 """
 NAMES = frozenset(_NAMES.split())
 
