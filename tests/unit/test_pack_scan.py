@@ -69,6 +69,7 @@ def test_a_delta_counts_for_itself_and_for_what_it_makes(kind: int) -> None:
         (b"KCAP" + pack()[4:], "broken_packs"),
         (pack()[:-1], "broken_packs"),
     ],
+    ids=lambda one: one if isinstance(one, str) else f"{len(one)} bytes",
 )
 def test_what_is_more_than_may_be_or_other_than_it_says_is_refused(content: bytes, fault: str) -> None:
     assert scanned(content).fault == fault
