@@ -70,6 +70,13 @@ async def test_whoever_is_over_the_limit_is_told_when_the_next_window_begins(
     assert await limits.take("session/shop-1/1", limit=100, window_s=60) == 0.0
 
 
+async def test_what_nobody_used_of_one_window_adds_nothing_to_the_next(another: Controllers, clock: Clock) -> None:
+    limits = another()
+    assert await through(limits, 1) == 1
+    clock.at += timedelta(seconds=60)
+    assert await through(limits, 150) == 100
+
+
 async def test_one_who_is_over_keeps_nobody_else_out(another: Controllers) -> None:
     limits = another()
     await through(limits, 101)

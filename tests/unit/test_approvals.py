@@ -125,6 +125,14 @@ def test_every_owned_path_needs_one_of_its_owners(consented: tuple[str, ...], le
     assert [one.path for one in found] == left
 
 
+def test_any_one_of_several_owners_is_enough(tmp_path: Path) -> None:
+    seals = LocalSeals(tmp_path, FileBlobs(tmp_path / "blobs", durable=False))
+    rules = ApprovalRules(frozenset(TEAM))
+    shared = OwnedPath(path="pay.py", owners=("@wendy", "@paul"))
+    assert rules.unapproved((shared,), [seals.pseudonym("paul")], seals.pseudonym) == ()
+    assert rules.unapproved((shared,), [seals.pseudonym("olga")], seals.pseudonym) == (shared,)
+
+
 def test_settings_say_who_an_owner_stands_for() -> None:
     text = {"policy": {"people": ["ann"], "groups": {"owners": ["olga"]}, "codeowners": {"@acme/pay": ["paul"]}}}
     rules = parse(text).policy.approvals

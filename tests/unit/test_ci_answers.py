@@ -115,3 +115,66 @@ def test_nothing_of_the_bases_session_can_be_said_once_it_is_over(parent: Parent
     parent.hears("next")
     with pytest.raises(ForgedError):
         parent.hears("start", number=0)
+
+
+PASSED = {"outcome": "passed", "message": "", "seen": []}
+
+
+def begun(parent: Parent, asked: str) -> None:
+    """Two tests are to run, and the first is running with this asked of it."""
+    parent.hears("collected", ids=[TEST, "test_other.py::test_other"])
+    parent.hears("ordered", tests=[TEST, "test_other.py::test_other"])
+    parent.hears("ready")
+    parent.session.letters[0] = asked
+    parent.hears("start", number=0)
+
+
+def test_tests_that_were_not_collected_are_not_run(parent: Parent) -> None:
+    parent.hears("collected", ids=[TEST])
+    with pytest.raises(ForgedError):
+        parent.hears("ordered", tests=[TEST, "test_made.py::test_up"])
+
+
+def test_a_line_of_nobody_who_knows_the_secret_is_forged(parent: Parent) -> None:
+    with pytest.raises(ForgedError, match="without this session's secret"):
+        parent.session.hear(json.dumps({"secret": "another", "kind": "collected", "ids": [TEST]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "line"),
+    [
+        ("w", "end", {"number": 0, "turned": "", "benchmarks": [], **PASSED}),
+        ("g", "end", {"number": 1, "turned": "", "benchmarks": [], **PASSED}),
+        ("g", "end", {"number": 0, "turned": "conftest.py", "benchmarks": [], **PASSED}),
+        ("g", "go", {"number": 0}),
+        ("w", "go", {"number": 1}),
+        ("g", "wire", {"number": 0, "outcome": "failed"}),
+        ("w", "wire", {"number": 1, "outcome": "failed"}),
+        ("w", "wire", {"number": 0, "outcome": "passed"}),
+        ("g", "start", {"number": 1}),
+        ("g", "finished", {"exit": 0}),
+        ("g", "collected", {"ids": []}),
+    ],
+)
+def test_an_answer_that_is_not_due_ends_the_session(parent: Parent, asked: str, kind: str, line: Any) -> None:
+    begun(parent, asked)
+    with pytest.raises(ForgedError):
+        parent.hears(kind, **line)
+
+
+def test_a_test_runs_once_and_its_tripwire_answers_once(parent: Parent) -> None:
+    begun(parent, "w")
+    parent.hears("wire", number=0, outcome="failed")
+    with pytest.raises(ForgedError):
+        parent.hears("wire", number=0, outcome="failed")
+    parent.hears("go", number=0)
+    parent.hears("end", number=0, turned="", benchmarks=[], **PASSED)
+    with pytest.raises(ForgedError):
+        parent.hears("start", number=0)
+
+
+def test_a_session_ends_once(parent: Parent) -> None:
+    parent.runs(TEST)
+    parent.hears("finished", exit=0)
+    with pytest.raises(ForgedError):
+        parent.hears("finished", exit=0)

@@ -137,6 +137,12 @@ def test_lines_of_a_secret_are_taken_out_one_by_one() -> None:
     assert "MIIEv" not in without_secrets(repr(key), {"KEY": key})
 
 
+def test_a_line_that_another_line_begins_with_leaves_nothing_of_the_longer_one() -> None:
+    secrets = {"KEY": "hunter\nhunter-and-gatherer", "OTHER": "hunter-and-gatherer-too"}
+    said = without_secrets("it is hunter-and-gatherer, or hunter-and-gatherer-too", secrets)
+    assert said == "it is [secret KEY], or [secret OTHER]"
+
+
 def test_secret_too_short_to_be_found_withholds_the_whole_text() -> None:
     assert without_secrets("pin 123 is wrong", {"PIN": "123"}).startswith("[withheld:")
     assert not without_secrets("", {"PIN": "123"})

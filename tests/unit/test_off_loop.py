@@ -43,6 +43,21 @@ async def test_work_that_is_late_is_unavailable_and_the_next_is_done() -> None:
     door.set()
 
 
+async def test_work_for_which_nobody_waits_any_more_is_not_begun() -> None:
+    door, runner = threading.Event(), OffLoop(threads=1, within_s=AMPLE_S)
+    begun: list[str] = []
+    first = asyncio.create_task(runner.run(door.wait, AMPLE_S))
+    given_up = asyncio.create_task(runner.run(begun.append, "given up"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    door.set()
+    await first
+    await runner.run(begun.append, "the next")
+    assert begun == ["the next"]
+
+
 async def test_when_every_thread_is_lost_everything_is_unavailable() -> None:
     door, runner = threading.Event(), OffLoop(threads=1, within_s=0.2)
     for _ in range(2):

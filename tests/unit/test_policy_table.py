@@ -242,6 +242,7 @@ GONE = facts(
         ({"vanished": ("r1", "r2", "r3"), "vanished_tests": ("test#1",)}, GONE, None),
         ({"vanished": ("r1", "r2", "r3"), "vanished_tests": ("test#1",)}, MOVED, "yellow/fewer-tests"),
         ({"vanished": ("r1", "r2", "r3"), "vanished_tests": ("test#1", "test#2")}, GONE, "yellow/fewer-tests"),
+        ({"vanished": ("r",) * 200, "vanished_tests": ("test#1",)}, GONE, "yellow/fewer-tests"),
         ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("file#1",)}, GONE, None),
         ({"base_verdict": BaseVerdict.FAILED, "base_failed": ("file#2",)}, GONE, "yellow/base-tests-failed"),
         ({"vanished": ("test#1", "test#2"), "added": ("test#3",)}, MOVED, None),
@@ -285,6 +286,12 @@ async def test_an_exit_code_alone_makes_nothing_green_but_what_nobody_runs(
     inputs = SMALL.model_copy(update={"tests": TestFacts(ran=1), "change": facts(("a", role))})
     verdict = await table.classify(inputs)
     assert verdict.rules == ((rule, "green/default") if rule else ("green/default",))
+
+
+async def test_a_page_that_also_steers_or_runs_is_more_than_a_page_and_needs_tests() -> None:
+    both = FileFact(path="docs/a", status=FileStatus.CHANGED, lines_added=1, roles=(Role.DOCS, Role.SOURCE))
+    inputs = {"tests": TestFacts(ran=1), "change": ChangeFacts(files=(both,))}
+    assert "yellow/exit-code-only" in (await classified(**inputs)).rules
 
 
 @pytest.mark.parametrize(
@@ -423,6 +430,12 @@ async def test_a_clean_revert_is_green_whatever_its_size_and_place() -> None:
 async def test_a_revert_that_breaks_tests_goes_back_and_a_tainted_one_waits() -> None:
     assert (await classified(cause="revert", tests_passed=False)).colour is Colour.RED
     assert (await classified(cause="revert", tainted=True)).colour is Colour.YELLOW
+
+
+async def test_a_tainted_revert_is_held_to_every_rule_like_any_other_change() -> None:
+    change = facts(SOURCE, weakened=(one("weakened/test-removed"),))
+    verdict = await classified(cause="revert", tainted=True, change=change)
+    assert verdict.rules == ("yellow/tests-weakened", "yellow/tainted")
 
 
 async def test_a_fix_is_judged_like_any_other_change() -> None:

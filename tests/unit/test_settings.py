@@ -295,6 +295,7 @@ def test_instances_are_shown_no_folder_that_holds_the_state_or_lies_in_it(tmp_pa
     [
         ('secrets = { TOKEN = { file = "nowhere" } }', r"service\.secrets\.TOKEN: .*nowhere cannot be read"),
         ("secrets = { TOKEN = {} }", "neither one file nor one command"),
+        ('secrets = { TOKEN = { file = "x", command = ["x"] } }', "neither one file nor one command"),
         ('secrets = { "BAD-NAME" = { file = "x" } }', r"service\.secrets\.BAD-NAME"),
         ('env = { TOKEN = "a" }\nsecrets = { TOKEN = { command = ["x"] } }', "both have 'TOKEN'"),
         ('network = ["db.internal"]', r"service\.network\.0"),

@@ -27,6 +27,12 @@ DESTRUCTIVE = [
     ("alembic/versions/1_x.py", "def upgrade():\n    op.drop_column('carts', 'total')", "alembic"),
     ("db/migrate/2026_x.rb", "  def up\n    remove_column :carts, :total\n  end", "rails"),
     ("migrations/1.js", "exports.up = k => k.schema.dropTable('carts')", "knex"),
+    (
+        "alembic/versions/2_x.py",
+        "def downgrade():\n    op.add_column('a', b)\n\ndef upgrade():\n    op.drop_column('a', 'b')",
+        "alembic",
+    ),
+    ("bin/clean", "#!/usr/bin/env rm -rf /srv/data", "rm"),
     ("deploy.sh", "rm -rf /srv/data", "rm"),
     ("deploy.sh", 'rm -rf "$HOME"/shop', "rm"),
     (".github/workflows/x.yml", "  run: kubectl -n shop delete pvc data", "kubernetes"),
@@ -69,6 +75,12 @@ def test_what_can_be_taken_back_or_is_never_run_is_not_named(path: str, text: st
 def test_a_step_that_stood_there_before_is_none_of_the_change() -> None:
     old = "DROP TABLE carts;\n"
     assert found(changed("db/1.sql", old, old + "select 1;\n")).irreversible == ()
+
+
+def test_a_condition_that_goes_from_a_statement_makes_the_whole_of_it_the_changes() -> None:
+    old = "DELETE FROM carts\nWHERE old\nRETURNING id\n;\n"
+    (step,) = found(changed("db/1.sql", old, old.replace("WHERE old\n", "").replace("id", "total"))).irreversible
+    assert (step.rule, step.line) == ("irreversible/delete-all", 1)
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------

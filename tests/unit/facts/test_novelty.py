@@ -81,6 +81,8 @@ def test_dead_code_goes_without_a_new_test_when_the_task_names_it() -> None:
     assert not nothing_new(changed(IN_PRICES, PRICES, after), task="Tidy up")
     still_named = after + "\n\nHOOKS = ['_unused']\n"
     assert not nothing_new(changed(IN_PRICES, PRICES, still_named), task="Delete _unused")
+    always_named = "HOOKS = ['_unused']\n"
+    assert not nothing_new(changed(IN_PRICES, PRICES + always_named, after + always_named), task="Delete _unused")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_an_import_that_the_removed_code_did_not_use_stays() -> None:
     before = "import guards\nimport math\n\n\ndef ribbon(metres):\n    return math.ceil(metres)\n"
     assert only_removes(before, "import guards\n", frozenset({"ribbon"}))
     assert not only_removes(before, "import math\n", frozenset({"ribbon"}))
+    assert not only_removes(before, "import guards\nimport more\n", frozenset({"ribbon"}))
     assert not only_removes(before, "import guards\nimport math\n\n\ndef ribbon(metres):\n    return 0\n", frozenset())
 
 

@@ -17,6 +17,8 @@ from controller.facts.secrets_spelt import secrets_spelt
 
 TOKEN = "ghp_" + "a1B2c3D4" * 5
 CODED = base64.b64encode(TOKEN.encode()).decode()
+URL_SAFE = base64.urlsafe_b64encode(b"of >>>??? " + TOKEN.encode()).decode()
+assert {*"-_"} & {*URL_SAFE}
 
 
 def kinds(text: str, before: str = "a = 1\n") -> list[tuple[str, int | None]]:
@@ -33,6 +35,7 @@ def kinds(text: str, before: str = "a = 1\n") -> list[tuple[str, int | None]]:
         (f"N = ''.join(['{TOKEN[:9]}', '{TOKEN[9:20]}', '{TOKEN[20:]}'])\n", 2),
         (f'const n = "{TOKEN[:9]}" +\n  "{TOKEN[9:]}";\n', 2),
         (f"N = b64decode('{CODED}')\n", 2),
+        (f"N = urlsafe_b64decode('{URL_SAFE}')\n", 2),
         (f"N = bytes.fromhex('{TOKEN.encode().hex()}')\n", 2),
     ],
 )

@@ -187,6 +187,7 @@ def test_other_languages_keep_their_ordinary_lines(path: str, line: str) -> None
         ("allowed = role  # \u202e } \u2066if admin\u2069", "invisible/direction"),
         ("price\u200b = 1", "invisible/zero-width"),
         ("price\u200d = 1", "invisible/zero-width"),
+        ("\u4f60\u200d\u3000\u597d", "invisible/zero-width"),
         ("# read this\U000e0041\U000e0042", "invisible/tag"),
         ("# a\x1b[2Kb", "invisible/control"),
         ("# left\u200fright", "invisible/direction"),

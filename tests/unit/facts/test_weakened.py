@@ -178,6 +178,35 @@ def test_a_test_goes_with_the_feature_that_the_task_removes() -> None:
     assert weakened(found(*files, task="Make the pages faster")) == ["test-removed"]
 
 
+def test_a_test_that_asks_for_less_of_the_program_is_named() -> None:
+    tests = "from app import price, round_up\ndef test_a():\n    found = round_up(price())\n    assert found == 2\n"
+    less = tests.replace("round_up(price())", "round_up(2)")
+    assert weakened(found(PRICE, changed("tests/test_app.py", tests, less))) == ["subject-lost"]
+
+
+def test_a_value_that_the_task_states_makes_no_weaker_question_an_asked_one() -> None:
+    tests = "from app import price\ndef test_a():\n    assert price() is not 7\n"
+    files = PRICE, changed("tests/test_app.py", tests, tests.replace("7", "None"))
+    assert weakened(found(*files, task="The price becomes None")) == ["expectation-changed"]
+
+
+def test_a_test_that_is_renamed_and_switched_off_is_one_less() -> None:
+    off = BASE.replace("def test_price", "@pytest.mark.skip\n    def test_that_it_costs_one")
+    assert after(off) == ["test-removed"]
+
+
+def test_a_test_of_which_only_half_stands_elsewhere_is_one_less() -> None:
+    half = BASE.replace("        assert result > 0\n", "").replace("def test_kind", "def test_that_it_is_a_number")
+    assert after(half) == ["test-removed"]
+
+
+def test_an_expectation_that_changes_with_a_renamed_function_is_named() -> None:
+    source = changed("app.py", SLUG, SLUG.replace("slug", "slugify"))
+    tests = "from app import slug\ndef test_slug():\n    assert slug('A') == 'a'\n"
+    other = tests.replace("slug('A') == 'a'", "slugify('A') == 'A'")
+    assert weakened(found(source, changed("tests/test_app.py", tests, other))) == ["assertion-changed"]
+
+
 def test_a_function_that_is_renamed_with_its_tests_weakens_nothing() -> None:
     source = changed("app.py", SLUG, SLUG.replace("slug", "slugify"))
     tests = "from app import slug\ndef test_slug():\n    assert slug('A') == 'a'\n"

@@ -24,6 +24,8 @@ HIDDEN = [
     ("zero width space", "pass\u200bword", "pass[U+200B]word"),
     ("a byte order mark", "\ufeffx", "[U+FEFF]x"),
     ("a selector that carries a byte", "a\U000e0100b", "a[U+E0100]b"),
+    ("a blank cell of braille", "a\u2800b", "a[U+2800]b"),
+    ("a selector behind an emoji's own", "\u2764\ufe0f\ufe0f", "\u2764[U+FE0F][U+FE0F]"),
     ("Hangul filler", "a\u3164b", "a[U+3164]b"),
     ("line separator", "a\u2028b", "a[U+2028]b"),
     ("private use", "a\ue000b", "a[U+E000]b"),
