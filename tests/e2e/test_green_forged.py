@@ -1,4 +1,4 @@
-"""Three changes that once landed alone, through the public command: each waits for a person, and nothing lands."""
+"""Three changes that once landed alone, through the public command: a person or the author gets each, and main none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORGED = {
                 "arguments": {"path": "tests/conftest.py", "content": "collect_ignore = ['test_app.py']\n"},
             },
         ],
-        "yellow/test-config",
+        "red/tests-vanished",
     ),
     "a stranger's package comes in": (
         [
@@ -47,7 +47,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("how", FORGED)
-def test_what_would_forge_green_waits_for_a_person_and_says_why(how: str, tmp_path: Path) -> None:
+def test_what_would_forge_green_does_not_land_alone_and_says_why(how: str, tmp_path: Path) -> None:
     calls, rule = FORGED[how]
     repo = tmp_path / "shop"
     for path, text in BASE.items():
