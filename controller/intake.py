@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from controller.domain import events as e
 from controller.domain.approvals import ApprovalRules
-from controller.domain.delivery import TERMINAL, Delivery, Phase
+from controller.domain.delivery import Delivery, Phase
 from controller.domain.delivery import fold as fold_delivery
 from controller.domain.entry import Caller, Draft, Entry
 from controller.domain.ids import (
@@ -35,7 +35,6 @@ EVENT_ID_CHARS = 200  # a longer one is known by its digest
 WORDS_BYTES = 4_000
 ATTEMPTS = 10  # at an append whose stream moves on meanwhile
 Act = Literal["approve", "reject", "hold", "release", "promote", "retry", "unstick"]
-STEERING: frozenset[Act] = frozenset({"hold", "release", "promote"})  # of a delivery that is under way
 Source = Literal["cli", "web", "api", "slack"]
 
 
@@ -112,11 +111,6 @@ class Intake:
         who = self._may(person, act, state.repository)
         if await self._stands(stream, event_id):
             return
-        if act in STEERING and state.phase in TERMINAL:
-            raise Refused(
-                f"{delivery} is {state.phase} and has ended: nothing is left to {act}",
-                f"Look at it: flyball show {delivery}",
-            )
         if act in ("approve", "reject") and not state.needs_consent:
             raise Refused(
                 f"{delivery} is {state.phase} and waits for nobody's consent", f"Look at it: flyball show {delivery}"

@@ -248,17 +248,6 @@ async def test_only_what_is_stuck_is_let_go_on(house: House) -> None:
     assert fold_people(await house.log.read(people_stream(delivery))).unstuck_times == 1
 
 
-@pytest.mark.parametrize("act", ["hold", "release", "promote"])
-async def test_what_has_ended_is_neither_held_nor_let_go_nor_promoted(house: House, act: Act) -> None:
-    delivery = (await house.ask()).delivery
-    await house.act(act, delivery, event_id="before")
-    await house.go(delivery, e.Abandoned(reason="nobody wants it any more"))
-    said = await house.log.read(people_stream(delivery))
-    with pytest.raises(Refused, match=f"is ABANDONED and has ended: nothing is left to {act}"):
-        await house.act(act, delivery, event_id="after")
-    assert await house.log.read(people_stream(delivery)) == said
-
-
 async def test_an_act_on_a_delivery_that_nobody_knows_names_the_way_out(house: House) -> None:
     for act in ("approve", "reject", "hold", "release", "promote", "unstick"):
         with pytest.raises(Refused, match="there is no delivery 'shop-ffffff'") as refused:
